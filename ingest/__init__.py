@@ -1,0 +1,1 @@
+"""Capture: from the model server to raw tables in ClickHouse."""

@@ -1,0 +1,143 @@
+"""How far the loader is behind: messages in Kafka that its group has not committed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from driftline.settings import KafkaSettings
+
+_BROKER_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What the broker knows of a partition.
+
+    `low` is its first offset, `high` the one after its last, `committed` the group's (None: none)
+    and `metadata` what was committed with it.
+    """
+
+    low: int
+    high: int
+    committed: int | None
+    metadata: str = ""
+
+    @property
+    def lag(self) -> int:
+        """Messages not yet committed; those that the broker has dropped count no more."""
+        return self.high - max(self.committed or 0, self.low)
+
+
+class LagReader:
+    """Reads offsets and lag of the loader's consumer group without joining it.
+
+    The offsets a group has not committed are those a producer that replays history must not run
+    too far ahead by, where the broker keeps only so much.
+    """
+
+    def __init__(self, settings: KafkaSettings, topics: tuple[str, ...] = ()) -> None:
+        self._topics = topics or (settings.predictions_topic, settings.labels_topic)
+        # A client of its own, asked one thing at a time: librdkafka (2.16) now and then never
+        # answers a watermark query on a consumer that is fetching, whatever the timeout.
+        self._lock = threading.Lock()
+        self._configuration = {
+            **settings.client_configuration(),
+            "group.id": settings.consumer_group,
+            "enable.auto.commit": False,
+            # Failures come as exceptions; librdkafka need not print them too.
+            "log_level": 0,
+        }
+        self._consumer = Consumer(self._configuration)
+
+    def bounds(self, topic: str, partition: int) -> Bounds:
+        """Give the offsets of one partition; raises KafkaException where the broker is silent."""
+        at = TopicPartition(topic, partition)
+        with self._asking():
+            low, high = self._consumer.get_watermark_offsets(at, timeout=_BROKER_SECONDS)
+            found = self._consumer.committed([at], timeout=_BROKER_SECONDS)[0]
+        # An error of the partition is in its place, not raised.
+        if found.error is not None:
+            raise KafkaException(found.error)
+        if found.offset < 0:
+            return Bounds(low, high, None)
+        return Bounds(low, high, found.offset, found.metadata or "")
+
+    def high_watermarks(
+        self, partitions: Iterable[tuple[str, int]]
+    ) -> Mapping[tuple[str, int], int]:
+        """Give the offset after the last one of each (topic, partition).
+
+        Raises KafkaException where the broker does not answer.
+        """
+        with self._asking():
+            return {
+                (topic, number): self._consumer.get_watermark_offsets(
+                    TopicPartition(topic, number), timeout=_BROKER_SECONDS
+                )[1]
+                for topic, number in partitions
+            }
+
+    def lag(self) -> Mapping[tuple[str, int], int]:
+        """Give messages not yet committed by (topic, partition).
+
+        Raises KafkaException where the broker does not answer.
+        """
+        with self._asking():
+            partitions = [
+                (topic, partition)
+                for topic in self._topics
+                for partition in self._consumer.list_topics(topic, timeout=_BROKER_SECONDS)
+                .topics[topic]
+                .partitions
+            ]
+        return {(topic, number): self.bounds(topic, number).lag for topic, number in partitions}
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except KafkaException:
+                # librdkafka (2.16) goes on asking a leader that has died; a new client does not.
+                self._consumer.close()
+                self._consumer = Consumer(self._configuration)
+                raise
+
+    def wait_until_at_most(
+        self,
+        messages: int,
+        *,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> bool:
+        """Wait until no partition is more than `messages` behind; False after `timeout` seconds."""
+        deadline = clock() + timeout
+        while max(self.lag().values(), default=0) > messages:
+            if clock() >= deadline:
+                return False
+            pause(0.05)
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._consumer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

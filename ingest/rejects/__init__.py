@@ -1,0 +1,1 @@
+"""Rejected events: what they are, and judging them again."""

@@ -1,0 +1,1 @@
+"""Looks at landed offsets: each once, none missing, in order."""
