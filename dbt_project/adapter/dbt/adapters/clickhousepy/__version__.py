@@ -1,0 +1,3 @@
+"""The version that dbt reads when it registers the adapter."""
+
+version = "0.1.0"

@@ -1,0 +1,42 @@
+{#- What a monitor can watch: for each mart, metric → (expression of its value, expression of the rows it
+    stands on, which is what min_rows is compared with). -#}
+{% macro monitored_metrics() -%}
+    {%- set metrics = {
+        'feature_drift': {}, 'data_quality': {}, 'model_performance': {}, 'service': {}, 'rejects': {},
+    } -%}
+    {%- for name in [
+        'psi', 'psi_debiased', 'kl_current_baseline', 'kl_baseline_current', 'js_distance', 'hellinger',
+        'tv_distance',
+    ] -%}
+        {%- do metrics['feature_drift'].update({name: (name, 'current_count')}) -%}
+    {%- endfor -%}
+    {%- for name in [
+        'null_rate', 'missing_rate', 'type_mismatch_rate', 'non_finite_rate', 'below_min_rate',
+        'above_max_rate', 'unseen_rate', 'zero_rate', 'mean', 'standard_deviation',
+    ] -%}
+        {%- do metrics['data_quality'].update({name: (name, 'row_count')}) -%}
+    {%- endfor -%}
+    {%- do metrics['data_quality'].update(
+        {'out_of_range_rate': ('below_min_rate + above_max_rate', 'row_count')}
+    ) -%}
+    {%- for name in [
+        'accuracy', 'precision', 'recall', 'f1', 'auc', 'pr_auc', 'log_loss', 'brier', 'ece', 'prevalence',
+    ] -%}
+        {%- do metrics['model_performance'].update({name: (name, 'labeled_count')}) -%}
+    {%- endfor -%}
+    {%- do metrics['model_performance'].update(
+        {'label_coverage': ('label_coverage', 'prediction_count')}
+    ) -%}
+    {%- for name in ['prediction_count', 'rate_per_second', 'error_rate', 'version_share'] -%}
+        {%- do metrics['service'].update({name: (name, 'prediction_count')}) -%}
+    {%- endfor -%}
+    {%- for name in ['latency_mean_ms', 'latency_p50_ms', 'latency_p95_ms', 'latency_p99_ms'] -%}
+        {%- do metrics['service'].update({name: (name, 'latency_count')}) -%}
+    {%- endfor -%}
+    {#- Of topics, not of models: an event that is rejected may name none. -#}
+    {%- do metrics['rejects'].update({
+        'reject_rate': ('reject_rate', 'event_count'),
+        'reject_run': ('longest_reject_run', 'event_count'),
+    }) -%}
+    {{- return(metrics) -}}
+{%- endmacro %}

@@ -1,0 +1,8 @@
+{#- Post-hook of every incremental model: it has read all that its inputs held at this run's start. -#}
+{% macro record_run_version() -%}
+    {%- if model.config.materialized == 'incremental' and model.name != 'int_run_ledger' -%}
+        insert into {{ this.incorporate(path={'identifier': 'int_run_ledger'}) }}
+        (model_name, run_version, invocation_id)
+        values ('{{ model.name }}', {{ run_version() }}, '{{ invocation_id }}')
+    {%- endif -%}
+{%- endmacro %}

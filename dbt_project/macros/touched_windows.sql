@@ -1,0 +1,10 @@
+{#- The (model_name, model_version, window_start) whose hourly histograms changed since the last completed
+    run of this model. -#}
+{% macro touched_windows(granularity) -%}
+    select distinct
+        model_name,
+        model_version,
+        {{ window_start('predicted_hour', granularity) }} as window_start
+    from {{ ref('int_feature_histograms_hourly') }}
+    where run_version > {{ last_run_version() }}
+{%- endmacro %}

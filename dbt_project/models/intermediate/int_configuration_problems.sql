@@ -1,0 +1,102 @@
+{{ config(materialized='view') }}
+
+-- Every row of models.csv, features.csv and segment_sets.csv that cannot mean what it says.
+with configured_models as (
+
+    select * from {{ ref('models') }}
+
+),
+
+declared_features as (
+
+    select * from {{ ref('features') }}
+
+),
+
+declared_sets as (
+
+    select * from {{ ref('segment_sets') }}
+
+),
+
+model_problems as (
+
+    select
+        'models.csv' as file_name,
+        model_name as row_name,
+        multiIf(
+            model_name = '', 'it has no model_name: give it one',
+            count() over (partition by model_name) > 1, 'the model stands there twice: keep one row',
+            task not in ('binary', 'multiclass', 'regression'),
+            concat('task ', task, ' is unknown: use binary, multiclass or regression'),
+            task = 'binary' and positive_label = '',
+            'a binary model needs a positive_label: give the label of the positive class',
+            threshold is not null and not ifNull(threshold between 0 and 1, 0),
+            concat('threshold ', toString(threshold), ' is not between 0 and 1'),
+            ''
+        ) as problem
+    from configured_models
+
+),
+
+feature_problems as (
+
+    select
+        'features.csv' as file_name,
+        concat(model_name, '.', feature_name) as row_name,
+        multiIf(
+            model_name = '' or feature_name = '', 'model_name or feature_name is empty: give both',
+            count() over (partition by model_name, feature_name) > 1,
+            'the feature stands there twice: keep one row',
+            type not in ('', 'numeric', 'categorical', 'boolean'),
+            concat('type ', type, ' is unknown: use numeric, categorical or boolean, or leave it empty'),
+            ifNull(min > max, 0),
+            concat('min ', toString(min), ' is greater than max ', toString(max), ': exchange them'),
+            nullable not in (0, 1), 'nullable is neither 0 nor 1',
+            min_granularity not in ('', 'day', 'week', 'month'),
+            concat('min_granularity ', min_granularity, ' is unknown: use day, week or month'),
+            ''
+        ) as problem
+    from declared_features
+
+),
+
+segment_set_problems as (
+
+    select
+        'segment_sets.csv' as file_name,
+        concat(model_name, ': ', segment_key) as row_name,
+        splitByChar('|', segment_key) as segment_keys,
+        multiIf(
+            model_name not in (select configured_models.model_name from configured_models),
+            'the model is not in models.csv, so the set has no effect: add the model, or remove the set',
+            segment_key in ('', 'all'), 'everyone is always there: remove the row',
+            has(segment_keys, ''), 'it names an empty key: write keys with one | between them',
+            length(segment_keys) != length(arrayDistinct(segment_keys)), 'it names a key twice: keep one',
+            count() over (partition by model_name, segment_key) > 1,
+            'the set stands there twice: keep one row',
+            ''
+        ) as problem
+    from declared_sets
+
+),
+
+unioned as (
+
+    select file_name, row_name, problem from model_problems
+    union all
+    select file_name, row_name, problem from feature_problems
+    union all
+    select file_name, row_name, problem from segment_set_problems
+
+),
+
+final as (
+
+    select file_name, row_name, assumeNotNull(problem) as problem
+    from unioned
+    where problem != ''
+
+)
+
+select * from final

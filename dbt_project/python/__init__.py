@@ -1,0 +1,1 @@
+"""The pure functions that dbt Python models call."""
