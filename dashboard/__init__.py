@@ -1,0 +1,1 @@
+"""The live page over the marts, read as the read-only analyst."""

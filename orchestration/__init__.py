@@ -1,0 +1,1 @@
+"""Running driftline: Dagster definitions, what is pushed to CloudWatch, and retraining."""

@@ -1,0 +1,1 @@
+"""Tells CloudWatch what the marts say: gauges, alarms and dashboards."""

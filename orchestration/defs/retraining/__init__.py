@@ -1,0 +1,1 @@
+"""Retraining: the asset, its job and its sensor."""
