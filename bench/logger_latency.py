@@ -1,0 +1,241 @@
+"""What logging adds to a prediction: `make bench-logger`, `python -m bench.logger_latency --help`.
+
+Each row is one process that calls a logger 5,000 times a second with 20 features and times each
+call: by the clock, and in CPU time of the calling thread, which other processes of the machine do
+not lengthen. Beside PredictionLogger stand what one would take instead, and a call that does
+nothing, which shows what the machine itself adds. The broker is Apache Kafka (librdkafka's mock
+broker where that cannot be had), or a port where nobody listens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.logger_contender import TOPIC
+from driftline.settings import home
+from ingest.command_line import progress
+from tests.kafka.cluster import KafkaCluster
+from tests.kafka.jars import JarsUnavailableError
+
+MOST_P99_MICROSECONDS = 50.0
+
+_PROJECT = Path(__file__).parents[1]
+_COLUMNS = ("p50", "p90", "p99", "p99.9", "max", "CPU p99")
+_COUNTS = ("delivered", "dropped", "spilled")
+# Of an installation of its own, so that the project does not depend on it.
+_PEER = "kafka-python==3.0.12"
+
+
+class BenchmarkError(Exception):
+    """A row could not be measured. The message says why."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement: which contender, in which circumstances, and whether the bar is for it."""
+
+    title: str
+    contender: str
+    is_broker_up: bool
+    is_busy: bool = False
+    is_judged: bool = False
+
+
+ROWS = (
+    Row("nothing", "nothing", is_broker_up=True),
+    Row("driftline", "driftline", is_broker_up=True, is_judged=True),
+    Row("driftline", "driftline", is_broker_up=False, is_judged=True),
+    Row("driftline, spilling", "driftline-spilling", is_broker_up=False, is_judged=True),
+    Row("json + confluent-kafka", "json-confluent-kafka", is_broker_up=True),
+    Row("json + confluent-kafka", "json-confluent-kafka", is_broker_up=False),
+    Row("kafka-python", "kafka-python", is_broker_up=True),
+    Row("kafka-python", "kafka-python", is_broker_up=False),
+    Row("json to a file", "json-file", is_broker_up=True),
+    Row("nothing, thread computing", "nothing", is_broker_up=True, is_busy=True),
+    Row("driftline, thread computing", "driftline", is_broker_up=True, is_busy=True),
+    Row(
+        "json + confluent-kafka, thread computing",
+        "json-confluent-kafka",
+        is_broker_up=True,
+        is_busy=True,
+    ),
+)
+
+console = Console()
+
+
+@contextmanager
+def _broker(folder: Path) -> Iterator[tuple[str, str]]:
+    """Run a broker; give its name and address."""
+    try:
+        cluster = KafkaCluster(folder)
+    except JarsUnavailableError:
+        with _mock_broker() as address:
+            yield "librdkafka's mock broker", address
+        return
+    try:
+        cluster.start()
+        cluster.admin.create_topic(TOPIC)
+        yield "Apache Kafka", cluster.bootstrap_servers
+    finally:
+        cluster.stop()
+
+
+@contextmanager
+def _mock_broker() -> Iterator[str]:
+    script = (
+        "import sys; from confluent_kafka import Producer\n"
+        "owner = Producer({'bootstrap.servers': '127.0.0.1:0', 'test.mock.num.brokers': 1})\n"
+        "broker = next(iter(owner.list_topics(timeout=10).brokers.values()))\n"
+        "print(f'{broker.host}:{broker.port}', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        if process.stdin is None or process.stdout is None:
+            raise BenchmarkError("the mock broker has no pipes")
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+def _deserted_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+def _peer_python() -> Path | None:
+    """Give an interpreter with kafka-python, installed for it; None where that fails."""
+    folder = home() / "bench" / "peers"
+    python = folder / "bin" / "python"
+    stamp = folder / _PEER
+    if not stamp.exists():
+        try:
+            subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+            install = [
+                str(python),
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+            ]
+            subprocess.run([*install, _PEER, "lz4"], check=True)
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        stamp.touch()
+    return python
+
+
+def _measure(
+    row: Row, servers: str, rate: float, seconds: float, python: Path
+) -> Mapping[str, float]:
+    with tempfile.TemporaryDirectory() as folder:
+        what = [row.contender, servers, str(rate), str(seconds), folder]
+        done = subprocess.run(
+            [python, "-m", "bench.logger_contender", *what, *(["busy"] if row.is_busy else [])],
+            cwd=_PROJECT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        raise BenchmarkError(f"{row.title} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+
+
+def _table(results: list[tuple[Row, Mapping[str, float]]], title: str) -> Table:
+    table = Table(title=title)
+    for name in ("", "broker"):
+        table.add_column(name, no_wrap=True)
+    for name in (*_COLUMNS, "calls/s", *_COUNTS):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, found in results:
+        table.add_row(
+            row.title,
+            "up" if row.is_broker_up else "down",
+            *(_shown(found[name]) for name in _COLUMNS),
+            f"{found['achieved']:,.0f}",
+            *(f"{found[name]:,}" if name in found else "" for name in _COUNTS),
+        )
+    return table
+
+
+def _measure_all(rate: float, seconds: float) -> tuple[str, list[tuple[Row, Mapping[str, float]]]]:
+    peer = _peer_python()
+    if peer is None:
+        console.print(f"{_PEER} cannot be installed here: its rows are left out")
+    rows = [row for row in ROWS if peer is not None or row.contender != "kafka-python"]
+    results = []
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _broker(Path(folder)) as (broker, address),
+        progress("logging", unit="rows") as advance,
+    ):
+        for number, row in enumerate(rows):
+            python = peer if row.contender == "kafka-python" and peer else Path(sys.executable)
+            servers = address if row.is_broker_up else _deserted_port()
+            results.append((row, _measure(row, servers, rate, seconds, python)))
+            advance(number + 1, len(rows))
+    return broker, results
+
+
+def main(
+    rate: Annotated[float, typer.Option(help="Predictions a second.")] = 5_000,
+    seconds: Annotated[float, typer.Option(help="How long each row is measured.")] = 20,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures there.")] = None,
+) -> None:
+    """Measure what logging adds to a prediction, and fail where p99 is above the bar."""
+    try:
+        broker, results = _measure_all(rate, seconds)
+    except BenchmarkError as error:
+        console.print(f"error: {error}")
+        raise typer.Exit(1) from None
+    wide = Console(width=max(console.width, 150))
+    wide.print(
+        _table(results, f"Microseconds a call, at {rate:,.0f} calls/s, 20 features; {broker}")
+    )
+    console.print(
+        f"confluent-kafka {version('confluent-kafka')}, orjson {version('orjson')}, "
+        f"Python {platform.python_version()}, {os.cpu_count()} CPUs, "
+        f"load {' '.join(f'{load:.1f}' for load in os.getloadavg())}"
+    )
+    if json_file is not None:
+        figures: list[dict[str, Any]] = [
+            {"title": row.title, "is_broker_up": row.is_broker_up, **found}
+            for row, found in results
+        ]
+        json_file.write_text(json.dumps(figures, indent=1) + "\n")
+    slow = [
+        f"{row.title} (broker {'up' if row.is_broker_up else 'down'}): {found['p99']:.1f}"
+        for row, found in results
+        if row.is_judged and found["p99"] >= MOST_P99_MICROSECONDS
+    ]
+    if slow:
+        console.print(f"error: p99 is not below {MOST_P99_MICROSECONDS:.0f} µs: {'; '.join(slow)}")
+        raise typer.Exit(1)
+    console.print(f"p99 is below {MOST_P99_MICROSECONDS:.0f} µs, the broker up and down")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,47 @@
+"""Fixtures that every folder of tests may use, and the order in which tests run."""
+
+import signal
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+pytest_plugins = [
+    "tests.warehouse_fixtures",
+    "tests.sandbox.clickhouse_http",
+    "tests.kafka.fixtures",
+]
+
+# Reproducible, and patient: a machine busy with other tests is slow, not wrong.
+settings.register_profile(
+    "driftline",
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("driftline")
+
+# A shell has what it starts in the background ignore Ctrl-C, and so would the commands under test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Fixtures that take long to make. Their tests stay with one worker, the longest begin first.
+_SHARED = ("replay", "demo", "drift_warehouse")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run fast tests first; give a worker all tests of a file, or of a fixture that takes long."""
+
+    def place(item: pytest.Item) -> tuple[bool, int]:
+        group = _group(item)
+        rank = _SHARED.index(group) if group in _SHARED else len(_SHARED)
+        return item.get_closest_marker("slow") is not None, rank
+
+    items.sort(key=place)
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)))
+
+
+def _group(item: pytest.Item) -> str:
+    used = getattr(item, "fixturenames", ())
+    return next((name for name in _SHARED if name in used), item.nodeid.split("::")[0])

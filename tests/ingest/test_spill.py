@@ -1,0 +1,439 @@
+"""Events on disk while Kafka does not take them: none lost, none taken from the living."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.spill import (
+    Record,
+    Replay,
+    Spill,
+    SpillSettings,
+    decode_record,
+    encode_record,
+    read_segment,
+)
+
+MIB = 1024 * 1024
+SMALL = 4 * MIB  # of four segments
+
+
+class Clock:
+    """A clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def record(number: int, size: int = 0) -> Record:
+    return Record(f"id-{number}".encode(), b"x" * size, [("ce_id", f"id-{number}".encode())])
+
+
+def spill(folder: Path, max_bytes: int = SMALL, **options: Any) -> Spill:
+    return Spill(SpillSettings(folder, max_bytes), "predictions", **options)
+
+
+def files(folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"topic=*/*.{suffix}"))
+
+
+def bytes_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def drained(store: Spill) -> Iterator[bytes]:
+    """Give the keys of all that there is to replay, as Replay would."""
+    while (path := store.oldest()) is not None:
+        for found in read_segment(path):
+            assert found is not None
+            yield found.key
+        store.delete(path)
+
+
+def key(number: int) -> bytes:
+    return record(number).key
+
+
+@given(
+    st.builds(
+        Record,
+        st.binary(max_size=50),
+        st.binary(max_size=300),
+        st.lists(st.tuples(st.text("abc_-", max_size=10), st.binary(max_size=20)), max_size=5),
+    )
+)
+def test_record_comes_back_as_it_was(given_: Record) -> None:
+    assert decode_record(encode_record(given_)[8:]) == given_
+
+
+@pytest.fixture(scope="module")
+def three_records(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    folder = tmp_path_factory.mktemp("three")
+    store = spill(folder)
+    for number in range(3):
+        assert store.append(record(number, size=20)) is None
+    store.close()
+    (path,) = files(folder, "sealed")
+    return folder, path.read_bytes()
+
+
+def keys_read(path: Path, content: bytes) -> list[bytes | None]:
+    path.write_bytes(content)
+    return [found and found.key for found in read_segment(path)]
+
+
+def test_tail_torn_at_any_byte_is_skipped_and_counted(
+    three_records: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    _, content = three_records
+    whole = len(encode_record(record(0, size=20)))
+    ends = [8 + whole * count for count in range(4)]
+    assert ends[3] == len(content)
+    for cut in range(len(content) + 1):
+        intact = [key(number) for number in range(3) if ends[number + 1] <= cut]
+        is_torn = cut not in (0, *ends)
+        assert keys_read(tmp_path / "cut", content[:cut]) == [*intact, *([None] * is_torn)], cut
+
+
+def test_damaged_record_does_not_cost_its_neighbours(
+    three_records: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    _, content = three_records
+    whole = len(encode_record(record(0, size=20)))
+    for place in range(8 + whole + 8, 8 + 2 * whole):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x40
+        assert keys_read(tmp_path / "flipped", bytes(damaged)) == [key(0), None, key(2)]
+
+
+def test_zeros_after_a_power_failure_count_once(
+    three_records: tuple[Path, bytes], tmp_path: Path
+) -> None:
+    found = keys_read(tmp_path / "zeros", three_records[1] + bytes(5000))
+    assert found == [key(0), key(1), key(2), None]
+
+
+def test_segment_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(b"driftl99 and more")
+    with pytest.raises(ValueError, match="this version"):
+        list(read_segment(tmp_path / "other"))
+
+
+def test_folder_never_exceeds_its_bound_whoever_writes(tmp_path: Path) -> None:
+    writers = [spill(tmp_path) for _ in range(2)]
+    refusals: Counter[str | None] = Counter()
+    for number in range(200):
+        refusals[writers[number % 2].append(record(number, size=100_000))] += 1
+        assert bytes_of(tmp_path) <= SMALL
+    assert set(refusals) == {None, "spill_full"}
+    assert bytes_of(tmp_path) > SMALL * 0.8
+    for writer in writers:
+        writer.close()
+
+
+def test_full_folder_takes_events_again_once_a_segment_is_delivered(tmp_path: Path) -> None:
+    clock = Clock()
+    store = spill(tmp_path, clock=clock)
+    number = 0
+    while store.append(record(number, size=100_000)) is None:
+        number += 1
+    oldest = store.oldest()
+    assert oldest is not None
+    store.delete(oldest)
+    assert store.append(record(0)) == "spill_full"  # not looked at again for each event
+    clock.now += 1.1
+    assert store.append(record(0)) is None
+    store.close()
+
+
+def test_record_larger_than_a_segment_is_refused(tmp_path: Path) -> None:
+    store = spill(tmp_path)
+    assert store.append(record(1, size=2 * MIB)) == "spill_oversize"
+    assert store.append(record(2)) is None
+    assert list(drained(store)) == [key(2)]
+    store.close()
+
+
+def test_unusable_folder_is_a_reason_and_no_exception(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = spill(tmp_path / "file")
+    store.tend()
+    assert store.append(record(1)) == "spill_error"
+    assert store.oldest() is None
+    store.close()
+
+
+def test_too_small_a_bound_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="max_bytes=1000 of a spill"):
+        SpillSettings(tmp_path, 1000)
+
+
+def test_folder_is_its_owners_only(tmp_path: Path) -> None:
+    store = spill(tmp_path / "spill")
+    store.append(record(1))
+    (segment,) = files(tmp_path / "spill", "open")
+    assert segment.stat().st_mode & 0o077 == 0
+    assert segment.parent.stat().st_mode & 0o077 == 0
+    store.close()
+
+
+def test_topic_cannot_leave_the_folder(tmp_path: Path) -> None:
+    store = Spill(SpillSettings(tmp_path / "spill", SMALL), "../../elsewhere")
+    assert store.append(record(1)) is None
+    assert [path.name for path in tmp_path.iterdir()] == ["spill"]
+    assert len(files(tmp_path / "spill", "open")) == 1
+    store.close()
+
+
+def test_what_is_left_is_for_the_next_process_in_order(tmp_path: Path) -> None:
+    first = spill(tmp_path)
+    for number in range(30):
+        assert first.append(record(number, size=100_000)) is None
+    first.close()
+    second = spill(tmp_path)
+    second.tend()
+    assert list(drained(second)) == [key(number) for number in range(30)]
+    second.close()
+    assert bytes_of(tmp_path) == 0
+    assert not files(tmp_path, "lock")
+
+
+def test_segments_of_the_living_are_left_alone(tmp_path: Path) -> None:
+    first, second = spill(tmp_path), spill(tmp_path)
+    first.append(record(1))
+    first.oldest()  # seals it
+    first.append(record(2))
+    second.tend()
+    assert second.oldest() is None
+    assert list(drained(first)) == [key(1), key(2)]
+    first.close()
+    second.close()
+
+
+def test_segments_of_other_topics_are_left_alone(tmp_path: Path) -> None:
+    first = spill(tmp_path)
+    first.append(record(1))
+    first.close()
+    other = Spill(SpillSettings(tmp_path, SMALL), "labels")
+    other.tend()
+    assert other.oldest() is None
+    other.close()
+
+
+def test_orphans_are_looked_for_while_running(tmp_path: Path) -> None:
+    clock = Clock()
+    second = spill(tmp_path, clock=clock)
+    second.tend()
+    first = spill(tmp_path)
+    first.append(record(1))
+    first.close()
+    second.tend()
+    assert second.oldest() is None
+    clock.now += 30
+    second.tend()
+    assert list(drained(second)) == [key(1)]
+    second.close()
+
+
+def test_forked_child_neither_writes_to_nor_frees_its_parents_segments(tmp_path: Path) -> None:
+    parent = spill(tmp_path)
+    parent.append(record(1))
+    (segment,) = files(tmp_path, "open")
+    size = segment.stat().st_size
+    child = os.fork()
+    if child == 0:
+        parent.forget()
+        mine = spill(tmp_path)
+        mine.tend()
+        is_right = (
+            mine.oldest() is None
+            and mine.append(record(2)) is None
+            and segment.stat().st_size == size
+        )
+        os._exit(0 if is_right else 1)  # without closing: like kill -9
+    assert os.waitpid(child, 0)[1] == 0
+    other = spill(tmp_path)
+    other.tend()
+    assert list(drained(other)) == [key(2)]
+    assert list(drained(parent)) == [key(1)]
+    other.close()
+    parent.close()
+
+
+SHORT_WRITE = """
+import resource, sys
+from pathlib import Path
+from ingest.spill import Record, Spill, SpillSettings, read_segment
+settings = SpillSettings(sys.argv[1], 4 * 1024 * 1024)
+spill = Spill(settings, "predictions", clock=iter(range(99)).__next__)
+record = lambda number: Record(f"id-{number}".encode(), b"x" * 1000, [])
+assert spill.append(record(0)) is None
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
+assert spill.append(record(1)) == "spill_error"
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert spill.append(record(2)) is None
+print([found and found.key.decode() for found in read_segment(spill.oldest())])
+"""
+
+
+def test_disk_full_within_a_record_costs_that_record_only(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_WRITE, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == "['id-0', 'id-2']"
+
+
+class Broker:
+    """A client whose broker can be away, or refuse batches for the sake of one message.
+
+    For faults that no real broker shows at will.
+    """
+
+    def __init__(self) -> None:
+        self.delivered: list[bytes] = []
+        self.poison: set[bytes] = set()
+        self.is_away = False
+        self.attempts = 0
+        self._batch: deque[tuple[bytes, Callable[[KafkaError | None, Any], None]]] = deque()
+
+    def produce(self, _topic: str, _value: bytes, key: bytes, **options: Any) -> None:
+        if len(self._batch) >= 50:
+            raise BufferError
+        self.attempts += 1
+        self._batch.append((key, options["on_delivery"]))
+
+    def poll(self) -> None:
+        batch, self._batch = self._batch, deque()
+        error = None
+        if self.is_away:
+            error = KafkaError(KafkaError._MSG_TIMED_OUT)
+        elif self.poison & {key for key, _ in batch}:
+            error = KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)
+        for key_, answered in batch:
+            if error is None:
+                self.delivered.append(key_)
+            answered(error, None)
+
+
+class Replayed:
+    """A replay with its spill, broker, clock and counts."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.clock = Clock()
+        self.store = spill(folder, clock=self.clock)
+        for number in range(count):
+            assert self.store.append(record(number)) is None
+        self.broker = Broker()
+        self.replayed = 0
+        self.lost: Counter[str] = Counter()
+        self.replay = Replay(
+            self.store, "predictions", on_replayed=self._on_replayed, on_lost=self._on_lost
+        )
+
+    def _on_replayed(self) -> None:
+        self.replayed += 1
+
+    def _on_lost(self, reason: str) -> None:
+        self.lost[reason] += 1
+
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.replay.step(self.broker)
+            self.broker.poll()
+            self.clock.now += 1.0
+
+
+def test_replay_sends_all_in_order_and_deletes_the_segment(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 500)
+    run.steps(30)
+    assert run.broker.delivered == [key(number) for number in range(500)]
+    assert (run.replayed, run.lost) == (500, {})
+    assert run.store.oldest() is None
+    assert not files(tmp_path, "sealed")
+    run.store.close()
+
+
+def test_one_record_asks_whether_the_broker_is_back(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 500)
+    run.broker.is_away = True
+    run.steps(100)
+    # Alone, and ever more rarely: at 0, 2, 5, 10, 19, 36 s, then every 30 s.
+    assert 5 <= run.broker.attempts <= 9
+    assert run.replayed == 0
+    assert len(files(tmp_path, "sealed")) == 1
+    run.broker.is_away = False
+    run.steps(60)
+    assert run.broker.delivered == [key(number) for number in range(500)]
+
+
+def test_broker_that_leaves_midway_gets_the_rest_only(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 300)
+    run.steps(3)
+    run.broker.is_away = True
+    run.steps(5)
+    seen = len(run.broker.delivered)
+    assert 0 < seen < 300
+    run.broker.is_away = False
+    run.steps(60)
+    assert run.broker.delivered == [key(number) for number in range(300)]
+    assert run.replayed == 300
+
+
+def test_message_that_the_broker_refuses_holds_nobody_up(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 60)
+    run.broker.poison = {key(30), key(31)}
+    run.steps(200)
+    assert run.broker.delivered == [key(number) for number in range(60) if number not in (30, 31)]
+    assert run.lost == {"MSG_SIZE_TOO_LARGE": 2}
+    assert run.store.oldest() is None
+    run.store.close()
+
+
+def test_damaged_records_and_segments_hold_nobody_up(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 3)
+    torn = run.store.oldest()
+    assert torn is not None
+    torn.write_bytes(torn.read_bytes()[:-1])
+    run.steps(5)
+    run.store.append(record(7))
+    foreign = run.store.oldest()
+    assert foreign is not None
+    foreign.write_bytes(b"driftl99")
+    run.store.append(record(8))
+    run.steps(20)
+    assert run.broker.delivered == [key(0), key(1), key(8)]
+    assert run.lost == {"spill_damaged": 1, "spill_unreadable": 1}
+    assert len(files(tmp_path, "unreadable")) == 1
+    run.store.close()
+
+
+def test_fatal_error_of_the_client_is_handed_on(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 1)
+
+    class Dead:
+        def produce(self, *_: Any, **__: Any) -> None:
+            raise KafkaException(KafkaError(KafkaError._FATAL, "dead", True))
+
+    with pytest.raises(KafkaException):
+        run.replay.step(Dead())
+    run.steps(3)  # with a new client
+    assert run.broker.delivered == [key(0)]
+    run.store.close()

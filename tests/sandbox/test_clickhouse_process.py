@@ -1,0 +1,219 @@
+"""The server as a process: starting, stopping, dying, and what is left afterwards."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox.clickhouse_http import PlainHttp
+from tests.warehouse_fixtures import ClickHouseProcess
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ClickHouseProcess]:
+    process = ClickHouseProcess(tmp_path / "data").start()
+    yield process
+    process.stop()
+
+
+def http_of(server: ClickHouseProcess) -> PlainHttp:
+    return PlainHttp(server, server.user, server.password)
+
+
+def test_data_outlives_a_restart(server: ClickHouseProcess) -> None:
+    http_of(server).query("create table default.kept (a UInt8) order by a")
+    http_of(server).query("create database other")
+    http_of(server).query("create table other.kept (a UInt8) order by a")
+    http_of(server).query("insert into other.kept values (1)")
+    assert server.stop() == 0
+    server.start()
+    assert http_of(server).query("select count() from default.kept") == "0\n"
+    assert http_of(server).query("select * from other.kept") == "1\n"
+    engines = "select distinct engine from system.databases where name in ('default', 'other')"
+    assert http_of(server).query(engines) == "Atomic\n"
+
+
+def test_kill_loses_no_acknowledged_insert(server: ClickHouseProcess) -> None:
+    assert server.process
+    http_of(server).query("create table acknowledged (a UInt32) order by a")
+    acknowledged: list[int] = []
+
+    def insert() -> None:
+        for number in range(100_000):
+            http_of(server).query(f"insert into acknowledged values ({number})")
+            acknowledged.append(number)
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        inserting = pool.submit(insert)
+        deadline = time.monotonic() + 30
+        while len(acknowledged) < 50 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        server.process.send_signal(signal.SIGKILL)
+        server.process.wait()
+        assert inserting.exception() is not None
+    server.start()
+    there = http_of(server).query("select a from acknowledged order by a").split()
+    assert len(acknowledged) >= 50
+    assert set(map(str, acknowledged)) <= set(there)
+    assert len(there) <= len(acknowledged) + 1
+
+
+def test_sigterm_stops_cleanly_while_a_query_runs(server: ClickHouseProcess) -> None:
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answer = pool.submit(
+            http_of(server).ask, "select sum(cityHash64(number)) from numbers(100000000000)"
+        )
+        deadline = time.monotonic() + 30
+        running = "select count() from system.processes where query like '%cityHash64(number)%'"
+        while http_of(server).query(running) == "1\n":
+            assert time.monotonic() < deadline, "the query did not start"
+            time.sleep(0.02)
+        # 0 is an end of its own: what does not end within the fixture's deadline is killed.
+        assert server.stop() == 0
+        assert answer.exception() is not None or answer.result().status >= 400
+    assert not list((server.data / "spool").glob("*"))
+
+
+def test_sigint_stops_cleanly(server: ClickHouseProcess) -> None:
+    assert server.process
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(20) == 0
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_server_stops_when_its_parent_is_gone(server: ClickHouseProcess) -> None:
+    assert server.process
+    assert server.process.stdin
+    server.process.stdin.close()
+    assert server.process.wait(20) == 0
+
+
+def test_second_server_on_the_same_data_is_refused(server: ClickHouseProcess) -> None:
+    second = ClickHouseProcess(server.data)
+    with pytest.raises(RuntimeError, match="did not start"):
+        second.start()
+    assert http_of(server).query("select 1") == "1\n"
+
+
+def test_log_and_command_line_have_no_password(server: ClickHouseProcess) -> None:
+    assert server.process
+    http_of(server).ask("select 1")
+    PlainHttp(server, server.user, "a-wrong-password").ask("select 1")
+    http_of(server).ask("select 1", {"password": server.password})
+    command = Path(f"/proc/{server.process.pid}/cmdline")
+    text = server.log.read_text() + (command.read_text() if command.exists() else "")
+    for secret in (server.password, server.analyst_password, "a-wrong-password"):
+        assert secret not in text
+
+
+def start_and_wait(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SANDBOX_")}
+    return subprocess.run(
+        [sys.executable, "-m", "sandbox.clickhouse_server", *arguments],
+        cwd=REPOSITORY,
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_other_machines_are_not_let_in_without_a_password(tmp_path: Path) -> None:
+    result = start_and_wait("--data", str(tmp_path), "--host", "0.0.0.0", "--port", "0")  # noqa: S104
+    assert result.returncode == 2
+    assert "set SANDBOX_CLICKHOUSE_PASSWORD" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_host_must_be_an_address(tmp_path: Path) -> None:
+    result = start_and_wait("--data", str(tmp_path), "--host", "localhost", "--port", "0")
+    assert result.returncode == 2
+    assert "give an IP address" in result.stderr
+
+
+def test_without_passwords_only_the_administrator_is_there(tmp_path: Path) -> None:
+    server = ClickHouseProcess(tmp_path / "data", password="", analyst_password="").start()
+    try:
+        assert PlainHttp(server, "default", "").query("select 1") == "1\n"
+        assert PlainHttp(server, "analyst", "").ask("select 1").code == "516"
+    finally:
+        server.stop()
+
+
+def test_configuration_of_the_current_folder_is_not_read(tmp_path: Path) -> None:
+    # The embedded engine takes a config.xml from where it is started.
+    data = tmp_path / "data"
+    (data / "spool").mkdir(parents=True)
+    (data / "spool" / "config.xml").write_text("<clickhouse><nonsense")
+    server = ClickHouseProcess(data).start()
+    try:
+        assert http_of(server).query("select 1") == "1\n"
+    finally:
+        server.stop()
+
+
+def test_memory_limit_fails_the_query_and_not_the_server(tmp_path: Path) -> None:
+    server = ClickHouseProcess(tmp_path / "data", arguments=("--memory", "700000000")).start()
+    try:
+        http = http_of(server)
+        greedy = "select length(groupArray(toString(number))) from numbers(100000000)"
+        assert http.ask(greedy).code == "241"
+        spilling = "select count() from (select number from numbers(20000000) group by number)"
+        assert http.query(spilling) == "20000000\n"
+        assert http.query("select 1") == "1\n"
+    finally:
+        server.stop()
+
+
+def test_time_zone_is_utc_wherever_the_machine_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+    server = ClickHouseProcess(tmp_path / "data").start()
+    try:
+        assert http_of(server).query("select timezone(), toString(toDateTime(0))") == (
+            "UTC\t1970-01-01 00:00:00\n"
+        )
+    finally:
+        server.stop()
+
+
+def test_default_database_survives_every_end(tmp_path: Path) -> None:
+    """Restart over a default database that is empty, has tables, or was dropped."""
+    engine = "select engine from system.databases where name = 'default'"
+    steps = [
+        ["select 1"],
+        ["select 1"],
+        ["create table kept (a UInt8) order by a", "insert into kept values (1)"],
+        ["select * from kept"],
+        ["select * from kept", "drop table kept sync"],
+        ["drop database default sync"],
+        ["create table again (a UInt8) order by a"],
+        ["select * from again"],
+    ]
+    server = ClickHouseProcess(tmp_path / "data")
+    try:
+        for number, statements in enumerate(steps):
+            server.start()
+            assert server.process
+            assert http_of(server).query(engine) == "Atomic\n"
+            for statement in statements:
+                http_of(server).query(statement)
+            if number % 2:
+                server.process.kill()
+                server.process.wait()
+            else:
+                assert server.stop() == 0
+    finally:
+        server.stop()
