@@ -19,7 +19,7 @@ from ingest.lag import LagReader
 from ingest.landing import LandingError, PacedSink, Sink
 from ingest.loader import LoaderError, StopWhen
 from ingest.raw_tables import LABEL_EVENTS, PREDICTION_EVENTS
-from tests.ingest.conftest import PARTITIONS, Systems, systems_on
+from tests.ingest.conftest import PARTITIONS, SESSION_SECONDS, Systems, systems_on
 from tests.ingest.loading import CAUGHT_UP, DEADLINE, committed_by_member, wait_for, wrapped
 from tests.warehouse_fixtures import ClickHouseProcess
 
@@ -336,7 +336,8 @@ def test_terminated_loader_lands_what_it_holds(systems: Systems) -> None:
     process = subprocess.Popen(
         [
             sys.executable,
-            *["-m", "driftline", "load", "--batch-seconds", "600", "--session-seconds", "4"],
+            *["-m", "driftline", "load", "--batch-seconds", "600"],
+            *["--session-seconds", str(SESSION_SECONDS)],
         ],
         env=systems.process_environment(),
         stderr=subprocess.PIPE,
