@@ -104,18 +104,18 @@ class Assigned:
         return [*([batch] if batch else []), *list(self.ready)]
 
     def buffered_bytes(self) -> int:
-        """Give about how much memory the held messages take."""
-        held = sum(batch.byte_count + batch.overhead_bytes for batch in self.held_batches())
+        """Give how much memory the held messages take."""
+        held = sum(batch.memory_bytes for batch in self.held_batches())
         builder = self.builder
         if builder is not None:
-            held += builder.byte_count + builder.overhead_bytes
+            held += builder.memory_bytes
         return held
 
     def status(self) -> PartitionStatus:
         """Give how the partition stands; may be called on any thread."""
         held = self.held_batches()
         builder = self.builder
-        oldest = held[0].timestamps[0] if held else None
+        oldest = held[0].oldest_timestamp if held else None
         if oldest is None and builder is not None:
             oldest = builder.oldest_timestamp
         return PartitionStatus(

@@ -5,50 +5,69 @@ Offsets in a batch need not be contiguous (transactions and compaction leave hol
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest.intents import Intent
+from ingest.messages import payload_ends
 from ingest.offsets import OffsetRange, PartitionId
-
-# What Python needs for a message besides its bytes, and for each of its headers.
-MESSAGE_OVERHEAD_BYTES = 400
-HEADER_OVERHEAD_BYTES = 200
-
-MessageHeaders = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Messages of one partition that are inserted as one block; columns of equal length.
+    """Messages of one partition that are inserted as one block.
 
-    `timestamps` are milliseconds since 1970. `batch_date` is pinned when the batch is formed, so
-    that a retry after midnight goes to the same table partition. `start` is the offset that was
-    committed before the batch, at most its first one (None: its first one). `is_replayed` says
-    that it was cut as an intent says that was found. `byte_count` is that of keys and values,
-    `overhead_bytes` about what Python needs besides.
+    `blocks` are its messages in order, as columns (ingest.messages), none of them empty.
+    `batch_date` is pinned when the batch is formed, so that a retry after midnight goes to the same
+    table partition. `start` is the offset that was committed before the batch, at most its first
+    one (None: its first one). `is_replayed` says that it was cut as an intent says that was found.
     """
 
     partition: PartitionId
     batch_date: date
-    offsets: Sequence[int]
-    timestamps: Sequence[int]
-    keys: Sequence[bytes | None]
-    headers: Sequence[MessageHeaders]
-    values: Sequence[bytes | None]
-    byte_count: int
-    overhead_bytes: int = 0
+    blocks: tuple[pa.RecordBatch, ...]
     start: int | None = None
     is_replayed: bool = False
 
     def __len__(self) -> int:
-        return len(self.offsets)
+        return sum(block.num_rows for block in self.blocks)
 
-    @property
+    @cached_property
+    def offsets(self) -> list[int]:
+        """The offsets, ascending."""
+        return [offset for block in self.blocks for offset in block.column("offset").to_pylist()]
+
+    @cached_property
     def range(self) -> OffsetRange:
         """The first and last offset of the batch."""
-        return OffsetRange(self.offsets[0], self.offsets[-1])
+        first, last = self.blocks[0].column("offset"), self.blocks[-1].column("offset")
+        return OffsetRange(first[0].as_py(), last[-1].as_py())
+
+    @property
+    def oldest_timestamp(self) -> int:
+        """Kafka's time of the first message, milliseconds since 1970."""
+        return int(self.blocks[0].column("kafka_timestamp")[0].value)
+
+    @property
+    def newest_timestamp(self) -> int:
+        """Kafka's time of the last message, milliseconds since 1970."""
+        return int(self.blocks[-1].column("kafka_timestamp")[-1].value)
+
+    @cached_property
+    def payload_bytes(self) -> int:
+        """How many bytes the keys and values have."""
+        return sum(payload_ends(block)[-1] for block in self.blocks)
+
+    @cached_property
+    def memory_bytes(self) -> int:
+        """How much memory the messages take, headers and offsets included."""
+        return sum(block.nbytes for block in self.blocks)
 
     @property
     def token(self) -> str:
@@ -58,7 +77,8 @@ class Batch:
     @property
     def declared(self) -> OffsetRange:
         """From the offset committed before the batch to its last one."""
-        return OffsetRange(self.offsets[0] if self.start is None else self.start, self.offsets[-1])
+        found = self.range
+        return found if self.start is None else OffsetRange(self.start, found.last)
 
     @property
     def intent(self) -> Intent:
@@ -68,19 +88,18 @@ class Batch:
             self.partition.topic_id, declared.first, declared.last, len(self), self.batch_date
         )
 
+    def messages(self) -> pa.RecordBatch:
+        """Give all messages as one block (a copy)."""
+        return pa.concat_batches(self.blocks)
+
     def only(self, offsets: Collection[int]) -> Batch:
         """Give the part of the batch with these offsets."""
-        kept = [index for index, offset in enumerate(self.offsets) if offset in offsets]
-        values = [self.values[index] for index in kept]
+        messages = self.messages()
+        wanted = pa.array(sorted(offsets), pa.int64())
         return Batch(
-            partition=self.partition,
-            batch_date=self.batch_date,
-            offsets=[self.offsets[index] for index in kept],
-            timestamps=[self.timestamps[index] for index in kept],
-            keys=[self.keys[index] for index in kept],
-            headers=[self.headers[index] for index in kept],
-            values=values,
-            byte_count=sum(len(value) for value in values if value is not None),
+            self.partition,
+            self.batch_date,
+            (messages.filter(pc.is_in(messages.column("offset"), wanted)),),
         )
 
 
@@ -95,11 +114,17 @@ def insert_token(partition: PartitionId, offsets: OffsetRange) -> str:
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """When a batch is closed: whatever is reached first."""
+    """When a batch is closed: whatever is reached first.
+
+    `bytes` are those of keys and values. `age_seconds` is how long its first message waits for
+    company; `lagging_age_seconds` how long while the log holds at least as much again: larger
+    batches are cheaper to insert and to merge, and nobody waits for a message among a million.
+    """
 
     rows: int = 100_000
     bytes: int = 32 * 1024 * 1024
     age_seconds: float = 1.0
+    lagging_age_seconds: float = 5.0
 
 
 class BatchBuilder:
@@ -124,100 +149,107 @@ class BatchBuilder:
 
     def _begin(self) -> None:
         self._first_at = 0.0
-        self._offsets: list[int] = []
-        self._timestamps: list[int] = []
-        self._keys: list[bytes | None] = []
-        self._headers: list[MessageHeaders] = []
-        self._values: list[bytes | None] = []
-        self.byte_count = 0
-        self.overhead_bytes = 0
+        self._blocks: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._first = 0
+        self._last = 0
+        self._payload_bytes = 0
+        self.memory_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._offsets)
+        return self._rows
 
     @property
     def oldest_timestamp(self) -> int | None:
         """Kafka's time of the first message collected, milliseconds since 1970."""
-        timestamps = self._timestamps  # another thread may ask while a batch is taken
-        return timestamps[0] if timestamps else None
+        blocks = self._blocks  # another thread may ask while a batch is taken
+        return int(blocks[0].column("kafka_timestamp")[0].value) if blocks else None
 
     def start_at(self, offset: int) -> None:
         """Take `offset` as committed: there is no message between the last batch and it."""
-        if not self._offsets:
+        if not self._rows:
             self._start = offset
 
-    def add(
-        self,
-        offset: int,
-        timestamp: int,
-        key: bytes | None,
-        headers: MessageHeaders,
-        value: bytes | None,
-        now: float,
-    ) -> None:
-        """Append one message, received at `now` (seconds of a monotonic clock)."""
-        if not self._offsets:
-            self._first_at = now
-        self._offsets.append(offset)
-        self._timestamps.append(timestamp)
-        self._keys.append(key)
-        self._headers.append(headers)
-        self._values.append(value)
-        if value is not None:
-            self.byte_count += len(value)
-        if key is not None:
-            self.byte_count += len(key)
-        self.overhead_bytes += MESSAGE_OVERHEAD_BYTES + HEADER_OVERHEAD_BYTES * len(headers)
+    def add(self, messages: pa.RecordBatch, now: float, today: date) -> list[Batch]:
+        """Append messages (ingest.messages) that come after those before; give completed batches.
 
-    def ends_before(self, offset: int) -> bool:
-        """Whether the batch must be taken before a message at `offset` is added."""
-        intent = self._intent
-        if intent is None or not self._offsets:
-            return False
-        if self._offsets[0] < intent.first:
-            return offset >= intent.first
-        return offset > intent.last
+        They were received at `now` (seconds of a monotonic clock).
+        """
+        offsets: list[int] = messages.column("offset").to_pylist()
+        ends = payload_ends(messages)
+        completed = []
+        begin = 0
+        while begin < len(offsets):
+            end = self._end_of_batch(offsets, ends, begin)
+            if end > begin:
+                self._append(messages.slice(begin, end - begin), now)
+                self._last = offsets[end - 1]
+                self._payload_bytes += ends[end - 1] - (ends[begin - 1] if begin else 0)
+            if end < len(offsets) or self.is_full():
+                completed.append(self.take(today))
+            begin = end
+        return completed
+
+    def _end_of_batch(self, offsets: list[int], ends: list[int], begin: int) -> int:
+        """Say before which of the messages from `begin` on the batch ends; it is not full yet."""
+        intent, first = self._intent, self._first if self._rows else offsets[begin]
+        end = len(offsets)
+        if intent is not None and first >= intent.first:
+            end = bisect_right(offsets, intent.last, begin)
+        else:
+            if intent is not None:
+                end = bisect_left(offsets, intent.first, begin)
+            end = min(end, begin + self._limits.rows - self._rows)
+            room = self._limits.bytes - self._payload_bytes + (ends[begin - 1] if begin else 0)
+            end = min(end, bisect_left(ends, room, begin) + 1)
+        # A first message is always taken, also one behind what an intent names.
+        return end if self._rows else max(end, begin + 1)
+
+    def _append(self, block: pa.RecordBatch, now: float) -> None:
+        if not self._rows:
+            self._first_at = now
+            self._first = block.column("offset")[0].as_py()
+        self._blocks.append(block)
+        self._rows += block.num_rows
+        self.memory_bytes += block.nbytes
 
     def is_full(self) -> bool:
         """Whether the batch has reached its rows or bytes, or the end of an intent."""
         intent = self._intent
-        if intent is not None and self._offsets and self._offsets[0] >= intent.first:
-            return self._offsets[-1] >= intent.last
-        return len(self._offsets) >= self._limits.rows or self.byte_count >= self._limits.bytes
+        if intent is not None and self._rows and self._first >= intent.first:
+            return self._last >= intent.last
+        return self._rows >= self._limits.rows or self._payload_bytes >= self._limits.bytes
 
-    def is_due(self, now: float, *, is_at_end: bool = False) -> bool:
+    def is_due(
+        self, now: float, *, is_at_end: bool = False, behind: int = 0, is_pressed: bool = False
+    ) -> bool:
         """Whether the batch must go: full, or its first message older than the limit.
 
-        An intent's batch waits for its last message, unless the log `is_at_end` before it.
+        An intent's batch waits for its last message, unless the log `is_at_end` before it. `behind`
+        is how many messages the log is known to hold after those collected; `is_pressed` says that
+        memory is short.
         """
-        if not self._offsets:
+        if not self._rows:
             return False
-        if self._intent is not None and self._offsets[0] >= self._intent.first:
+        if self._intent is not None and self._first >= self._intent.first:
             return is_at_end or self.is_full()
-        return self.is_full() or now - self._first_at >= self._limits.age_seconds
+        limits = self._limits
+        is_lagging = behind >= self._rows and not is_at_end
+        longest = limits.age_seconds
+        if is_lagging:
+            longest = max(longest, limits.lagging_age_seconds)
+        return self.is_full() or is_pressed or now - self._first_at >= longest
 
     def take(self, batch_date: date) -> Batch:
         """Give what was collected as a batch, and begin the next one."""
         intent = self._intent
-        is_replayed = intent is not None and intent.first <= self._offsets[0] <= intent.last
+        is_replayed = intent is not None and intent.first <= self._first <= intent.last
         start = self._start
         if intent is not None and is_replayed:
             start, batch_date = intent.first, intent.batch_date
-        if intent is not None and self._offsets[0] >= intent.first:
+        if intent is not None and self._first >= intent.first:
             self._intent = None
-        batch = Batch(
-            partition=self.partition,
-            batch_date=batch_date,
-            offsets=self._offsets,
-            timestamps=self._timestamps,
-            keys=self._keys,
-            headers=self._headers,
-            values=self._values,
-            byte_count=self.byte_count,
-            overhead_bytes=self.overhead_bytes,
-            start=start,
-            is_replayed=is_replayed,
-        )
-        self._start = batch.range.end
+        batch = Batch(self.partition, batch_date, tuple(self._blocks), start, is_replayed)
+        self._start = self._last + 1
         self._begin()
         return batch

@@ -107,7 +107,7 @@ def load(
     batch_seconds: Annotated[
         float, typer.Option(min=0, help="How long a message waits for company.")
     ] = 1.0,
-    memory_mib: Annotated[float, typer.Option(min=1, help="Most MiB held in memory.")] = 128,
+    memory_mib: Annotated[float, typer.Option(min=1, help="Most MiB held in memory.")] = 256,
     max_rows_per_second: Annotated[
         float | None, typer.Option(min=0.001, help="Land no faster, to spare a small server.")
     ] = None,

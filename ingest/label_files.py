@@ -26,6 +26,7 @@ from ingest.batches import Batch
 from ingest.events import SCHEMA_VERSION
 from ingest.json_columns import ColumnError, json_objects, json_values, plain_texts, time_texts
 from ingest.landing import batch_block, insert_block, land_exactly_once, missing_numbers
+from ingest.messages import message_block
 from ingest.offsets import OffsetRange, PartitionId
 from ingest.raw_tables import LABEL_EVENTS, create_raw_tables, raw_table
 from ingest.row_files import BLOCK_BYTES, RowFile, RowFileError, find_row_file
@@ -295,12 +296,15 @@ def _events(
     return Batch(
         partition=partition,
         batch_date=day,
-        offsets=[part.first + index for index in valid.to_pylist()],
-        timestamps=[int(today.timestamp() * 1000)] * rows,
-        keys=ids.cast(pa.binary()).to_pylist(),
-        headers=[(("file", name),)] * rows,
-        values=values.cast(pa.binary()).to_pylist(),
-        byte_count=values.nbytes,
+        blocks=(
+            message_block(
+                offsets=[part.first + index for index in valid.to_pylist()],
+                timestamps=[int(today.timestamp() * 1000)] * rows,
+                keys=ids,
+                headers=[(("file", name),)] * rows,
+                values=values,
+            ),
+        ),
     )
 
 

@@ -13,7 +13,8 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, OperationalError
 from urllib3.exceptions import HTTPError
 
-from ingest.batches import Batch, MessageHeaders
+from ingest.batches import Batch
+from ingest.messages import MESSAGE_SCHEMA
 from ingest.offsets import Insert, OffsetRange, PartitionId, Repair, Skip, decide
 from ingest.raw_tables import ARCHIVE_MANIFEST, OFFSET_GAPS, quoted, raw_table
 
@@ -54,7 +55,6 @@ _INSERTS_BEFORE_GIVING_UP = 4
 # What a client raises where a statement fails.
 STATEMENT_FAILURES = (ClickHouseError, HTTPError, OSError)
 
-_HEADER = pa.struct([("name", pa.binary()), ("value", pa.binary())])
 # The columns of an events table, without the time of landing.
 EVENT_SCHEMA = pa.schema(
     [
@@ -62,11 +62,7 @@ EVENT_SCHEMA = pa.schema(
         ("topic", pa.string()),
         ("topic_id", pa.string()),
         ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("kafka_timestamp", pa.timestamp("ms", "UTC")),
-        ("key", pa.binary()),
-        ("headers", pa.list_(_HEADER)),
-        ("value", pa.large_binary()),
+        *MESSAGE_SCHEMA,
         ("batch_date", pa.date32()),
     ]
 )
@@ -359,8 +355,8 @@ def insert_block(client: Client, table: str, block: pa.RecordBatch, token: str, 
 def batch_block(batch: Batch) -> pa.RecordBatch:
     """Give a batch as an Arrow record batch with the columns of an events table.
 
-    Arrow, because it takes lists of bytes as they are, several times as fast as writing
-    ClickHouse's Native format in Python.
+    Arrow, because it takes bytes as they are, several times as fast as writing ClickHouse's Native
+    format in Python.
     """
     rows = len(batch)
     partition = batch.partition
@@ -370,31 +366,11 @@ def batch_block(batch: Batch) -> pa.RecordBatch:
             pa.repeat(pa.scalar(partition.topic, pa.string()), rows),
             pa.repeat(pa.scalar(partition.topic_id, pa.string()), rows),
             pa.repeat(pa.scalar(partition.partition, pa.int32()), rows),
-            pa.array(batch.offsets, pa.int64()),
-            pa.array(batch.timestamps, pa.int64()).cast(pa.timestamp("ms", "UTC")),
-            pa.array(batch.keys, pa.binary()),
-            _header_lists(batch.headers),
-            pa.array(batch.values, pa.large_binary()),
+            *batch.messages().columns,
             pa.repeat(pa.scalar(_days(batch.batch_date), pa.int32()), rows).cast(pa.date32()),
         ],
         schema=EVENT_SCHEMA,
     )
-
-
-def _header_lists(headers: Sequence[MessageHeaders]) -> pa.Array:
-    ends = [0]
-    names: list[str] = []
-    values: list[bytes | None] = []
-    for of_message in headers:
-        for name, value in of_message:
-            names.append(name)
-            values.append(value)
-        ends.append(len(names))
-    pairs = pa.StructArray.from_arrays(
-        [pa.array(names, pa.string()).cast(pa.binary()), pa.array(values, pa.binary())],
-        fields=list(_HEADER),
-    )
-    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pairs, type=pa.list_(_HEADER))
 
 
 def _days(day: date) -> int:

@@ -19,10 +19,12 @@ from __future__ import annotations
 import logging
 import random
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from itertools import groupby
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -33,6 +35,7 @@ from ingest.intents import Intent, IntentError
 from ingest.lag import Bounds
 from ingest.landing import LandingError, Sink, land_exactly_once
 from ingest.loader_report import LoaderStatus, LoadReport
+from ingest.messages import received_block
 from ingest.offsets import (
     OffsetError,
     OffsetRange,
@@ -53,6 +56,8 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _LAST_COMMIT_SECONDS = 5.0
 # A server that was silent for so long may be another one, or on older data, since.
 _DOUBT_SECONDS = 10.0
+# Above this share of the memory batches go as they are, before reading must pause.
+_PRESSED = 0.75
 
 CommitCallback = Callable[[KafkaError | None, list[TopicPartition]], None]
 
@@ -106,7 +111,7 @@ class Loader:
         identify: Callable[[str], TopicIdentity],
         bounds: Callable[[str, int], Bounds],
         limits: BatchLimits = BatchLimits(),  # noqa: B008 - immutable
-        memory_bytes: int = 128 * 1024 * 1024,
+        memory_bytes: int = 256 * 1024 * 1024,
         lease_seconds: float = 10.0,
         pause_after_seconds: float = 5.0,
         drain_seconds: float = 30.0,
@@ -205,41 +210,34 @@ class Loader:
         self._hold_back()
         messages = self._consumer.consume(_MESSAGES_PER_TURN, _POLL_SECONDS)
         now = self._clock()
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._receive_error(message, error)
+        # In the order in which they came: the end of a partition is told among its messages.
+        for (topic, partition, is_error), group in groupby(messages, _kind_of):
+            assigned = self._assigned.get((topic, partition))
+            if is_error:
+                for message in group:
+                    self._receive_error(message, assigned)
             else:
-                self._receive(message, now)
+                self._receive(list(group), assigned, now)
         self._on_progress(self.report)
 
-    def _receive(self, message: Any, now: float) -> None:
-        assigned = self._assigned.get((message.topic(), message.partition()))
+    def _receive(self, messages: list[Any], assigned: Assigned | None, now: float) -> None:
         if assigned is None or not assigned.is_reading or assigned.builder is None:
             return  # read before its start was known; it is read again from there
-        offset = message.offset()
-        if offset < assigned.position:
-            self.report.skipped += 1
+        if messages[0].offset() < assigned.position:
+            first_new = bisect_left(messages, assigned.position, key=_offset_of)
+            self.report.skipped += first_new
+            messages = messages[first_new:]
+        if not messages:
             return
-        self.report.holes += offset - assigned.position
-        assigned.position = offset + 1
+        end = messages[-1].offset() + 1
+        self.report.holes += end - assigned.position - len(messages)
+        assigned.position = end
         assigned.is_at_end = False
         self._last_message_at = now
-        if assigned.builder.ends_before(offset):
-            assigned.ready.append(assigned.builder.take(self._today()))
-        assigned.builder.add(
-            offset,
-            message.timestamp()[1],
-            message.key(),
-            message.headers() or (),
-            message.value(),
-            now,
-        )
-        if assigned.builder.is_full():
-            assigned.ready.append(assigned.builder.take(self._today()))
+        assigned.ready += assigned.builder.add(received_block(messages), now, self._today())
 
-    def _receive_error(self, message: Any, error: KafkaError) -> None:
-        assigned = self._assigned.get((message.topic(), message.partition()))
+    def _receive_error(self, message: Any, assigned: Assigned | None) -> None:
+        error: KafkaError = message.error()
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             if assigned is not None and assigned.is_reading:
@@ -328,13 +326,27 @@ class Loader:
             return None
         # Nothing more is coming: waiting for company would only delay the end.
         is_last = self._stop_when.is_caught_up and assigned.is_at_end
-        if is_last or builder.is_due(now, is_at_end=assigned.is_at_end):
+        if is_last or builder.is_due(
+            now,
+            is_at_end=assigned.is_at_end,
+            behind=self._behind(assigned),
+            is_pressed=self._held_bytes() >= _PRESSED * self._memory_bytes,
+        ):
             return builder.take(self._today())
         return None
 
+    def _behind(self, assigned: Assigned) -> int:
+        """Say how many offsets the log had after the position when the broker last sent any."""
+        # From memory: it asks nobody.
+        _, high = self._consumer.get_watermark_offsets(assigned.at(0), cached=True)
+        return int(high) - assigned.position
+
+    def _held_bytes(self) -> int:
+        return sum(assigned.buffered_bytes() for assigned in self._assigned.values())
+
     def _hold_back(self) -> None:
         """Keep the buffered bytes bounded: wait a moment for an insert, then pause reading."""
-        held = sum(assigned.buffered_bytes() for assigned in self._assigned.values())
+        held = self._held_bytes()
         if held >= self._memory_bytes:
             tasks = [assigned.task for assigned in self._assigned.values() if assigned.task]
             # A pause makes librdkafka throw away what it has fetched ahead: only when it lasts.
@@ -625,12 +637,12 @@ class Loader:
         assigned.declared = None
         assigned.landed_end = batch.range.end
         assigned.landed_last = batch.range.last
-        assigned.landed_timestamp = batch.timestamps[-1]
+        assigned.landed_timestamp = batch.newest_timestamp
         report = self.report
         report.rows += len(batch)
-        report.bytes += batch.byte_count
+        report.bytes += batch.payload_bytes
         report.batches += 1
-        for what, amount in (("rows", len(batch)), ("bytes", batch.byte_count), ("batches", 1)):
+        for what, amount in (("rows", len(batch)), ("bytes", batch.payload_bytes), ("batches", 1)):
             report.landed[batch.partition.topic, what] += amount
         report.insert_seconds += landed.seconds
         report.repaired += landed.repaired
@@ -797,6 +809,14 @@ class Loader:
             except KafkaException as error:
                 _log.warning("offsets were not committed: %s", error.args[0].str())
         return settled
+
+
+def _kind_of(message: Any) -> tuple[str, int, bool]:
+    return message.topic(), message.partition(), message.error() is not None
+
+
+def _offset_of(message: Any) -> int:
+    return int(message.offset())
 
 
 def _name_of(error: LandingError) -> str:

@@ -16,9 +16,10 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from driftline.settings import KafkaSettings
-from ingest.batches import Batch, BatchBuilder, BatchLimits
+from ingest.batches import Batch
 from ingest.lag import Bounds, LagReader
 from ingest.landing import Sink, land_exactly_once
+from ingest.messages import received_block
 from ingest.offsets import OffsetRange, PartitionId
 from ingest.topic_identity import TopicIdentities, TopicIdentity
 from ingest.verification.findings import Answer, Finding, joined, within, without
@@ -29,7 +30,8 @@ _POLL_SECONDS = 0.5
 _SILENT_SECONDS = 30.0
 # Gaps that are nearer to each other are read in one go: a jump costs a fetch.
 _NEAR_OFFSETS = 5000
-_LIMITS = BatchLimits(rows=10_000, bytes=8 * 1024 * 1024)
+# How many missed messages, and how many bytes of their values, are landed at once.
+_LANDED_ROWS, _LANDED_BYTES = 10_000, 8 * 1024 * 1024
 
 Progress = Callable[[int, int, str], None]
 
@@ -93,7 +95,9 @@ class _Missed:
     ) -> None:
         self._raw_table = raw_table
         self._missed = missed
-        self._builder = BatchBuilder(partition, _LIMITS)
+        self._partition = partition
+        self._held: list[Any] = []
+        self._held_bytes = 0
         self.ranges: list[OffsetRange] = []
         self.landed_count = 0
 
@@ -106,21 +110,17 @@ class _Missed:
             self.ranges.append(OffsetRange(offset, offset))
         if self._missed is None:
             return
-        self._builder.add(
-            offset,
-            message.timestamp()[1],
-            message.key(),
-            message.headers() or (),
-            message.value(),
-            0.0,
-        )
-        if self._builder.is_full():
+        self._held.append(message)
+        self._held_bytes += len(message)
+        if len(self._held) >= _LANDED_ROWS or self._held_bytes >= _LANDED_BYTES:
             self.land()
 
     def land(self) -> None:
         """Land what has been taken since the last time, where that is wanted."""
-        if self._missed is not None and len(self._builder):
-            batch = self._builder.take(self._missed.today())
+        if self._missed is not None and self._held:
+            blocks = (received_block(self._held),)
+            self._held, self._held_bytes = [], 0
+            batch = Batch(self._partition, self._missed.today(), blocks)
             self._missed.land(self._raw_table, batch)
             self.landed_count += len(batch)
 

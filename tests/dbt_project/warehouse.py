@@ -22,6 +22,7 @@ from ingest.baselines import Roles, register_baseline
 from ingest.batches import Batch
 from ingest.events import encode_prediction, repaired
 from ingest.landing import ClickHouseSink
+from ingest.messages import message_block
 from ingest.offsets import PartitionId
 from ingest.raw_tables import (
     BASELINE_ROWS,
@@ -171,12 +172,15 @@ class Warehouse:
             batch = Batch(
                 partition=partition,
                 batch_date=date(2026, 1, 1),
-                offsets=[offset for offset, _ in rows],
-                timestamps=[0] * len(rows),
-                keys=[None] * len(rows),
-                headers=[()] * len(rows),
-                values=values,
-                byte_count=0,
+                blocks=(
+                    message_block(
+                        offsets=[offset for offset, _ in rows],
+                        timestamps=[0] * len(rows),
+                        keys=[None] * len(rows),
+                        headers=[()] * len(rows),
+                        values=values,
+                    ),
+                ),
             )
             # A token of its own: the same offsets may land again, as in a repair.
             self._batches += 1

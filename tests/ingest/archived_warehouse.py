@@ -15,8 +15,9 @@ from driftline.settings import ArchiveSettings
 from ingest.archive.manifest import Manifest
 from ingest.archive.object_store import ObjectStore
 from ingest.archive.operations import Archive
-from ingest.batches import Batch, MessageHeaders
+from ingest.batches import Batch
 from ingest.landing import ClickHouseSink
+from ingest.messages import MessageHeaders, message_block
 from ingest.offsets import PartitionId
 from ingest.raw_tables import PREDICTION_EVENTS, create_raw_tables
 from tests.ingest.conftest import Systems
@@ -104,12 +105,15 @@ class Archived:
         batch = Batch(
             partition=partition,
             batch_date=day,
-            offsets=list(messages),
-            timestamps=[1_790_000_000_000 + offset for offset in messages],
-            keys=[key for key, _ in messages.values()],
-            headers=[ODD_HEADERS[offset % len(ODD_HEADERS)] for offset in messages],
-            values=[value for _, value in messages.values()],
-            byte_count=0,
+            blocks=(
+                message_block(
+                    offsets=list(messages),
+                    timestamps=[1_790_000_000_000 + offset for offset in messages],
+                    keys=[key for key, _ in messages.values()],
+                    headers=[ODD_HEADERS[offset % len(ODD_HEADERS)] for offset in messages],
+                    values=[value for _, value in messages.values()],
+                ),
+            ),
         )
         sink.insert(batch, f"{batch.token}/{day}")
 

@@ -21,9 +21,9 @@ from ingest.raw_tables import LABEL_EVENTS, PREDICTION_EVENTS
 from tests.warehouse_fixtures import ClickHouseProcess
 
 PARTITIONS = 4
-# The mock broker lets a group wait for a session's length (less a second) whenever a member has left. It is
-# that of the member that left: one that joins meanwhile with a shorter session is thrown out before it
-# ever gets an answer, and asks again only after minutes. So all loaders of a test have this one.
+# The mock broker lets a group wait for a session's length (less a second) whenever a member has
+# left. It is that of the member that left: one that joins meanwhile with a shorter session is
+# thrown out before it gets an answer, and asks again only after minutes. So all have this one.
 SESSION_SECONDS = 4.0
 
 

@@ -11,6 +11,7 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from ingest.batches import Batch
 from ingest.landing import ClickHouseSink, LandingError, PacedSink, land_exactly_once
+from ingest.messages import message_block
 from ingest.offsets import OffsetRange, PartitionId
 from ingest.raw_tables import PREDICTION_EVENTS, create_raw_tables
 from tests.ingest.conftest import Systems
@@ -22,12 +23,15 @@ def batch(rows: int, first: int = 0) -> Batch:
     return Batch(
         partition=PARTITION,
         batch_date=date(2026, 11, 22),
-        offsets=range(first, first + rows),
-        timestamps=[1_800_000_000_000] * rows,
-        keys=[b"k"] * rows,
-        headers=[()] * rows,
-        values=[b"v" * 500] * rows,
-        byte_count=501 * rows,
+        blocks=(
+            message_block(
+                offsets=range(first, first + rows),
+                timestamps=[1_800_000_000_000] * rows,
+                keys=[b"k"] * rows,
+                headers=[()] * rows,
+                values=[b"v" * 500] * rows,
+            ),
+        ),
     )
 
 

@@ -262,7 +262,7 @@ def test_what_the_broker_drops_while_loading_is_recorded(systems: Systems) -> No
         systems,
         insert,
         limits=BatchLimits(rows=5, age_seconds=0.1),
-        memory_bytes=1000,
+        memory_bytes=100,
         pause_after_seconds=0.05,
     )
     thread = threading.Thread(target=loader.run, args=(StopWhen(idle_seconds=2.0),))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.batches import Batch, BatchBuilder, BatchLimits, insert_token
 from ingest.intents import Intent, IntentError
+from ingest.messages import message_block
 from ingest.offsets import (
     Insert,
     OffsetError,
@@ -106,15 +109,21 @@ def test_start_refuses_a_log_shorter_than_what_landed() -> None:
         decide_start(PARTITION, landed_last=20, low=0, high=10)
 
 
-def add(builder: BatchBuilder, offset: int, now: float, value: bytes | None = b"x") -> None:
-    builder.add(offset, 1000 + offset, None, (), value, now)
+def messages_at(offsets: Sequence[int], value: bytes | None = b"x") -> pa.RecordBatch:
+    count = len(offsets)
+    times = [1000 + offset for offset in offsets]
+    return message_block(offsets, times, [None] * count, [()] * count, [value] * count)
+
+
+def add(builder: BatchBuilder, *offsets: int, now: float = 0.0) -> list[Batch]:
+    return builder.add(messages_at(offsets), now, TODAY)
 
 
 def test_batch_is_due_when_its_first_message_is_old() -> None:
     builder = BatchBuilder(PARTITION, BatchLimits(rows=10, bytes=100, age_seconds=1.0))
     assert not builder.is_due(now=99.0)
-    add(builder, 5, now=10.0)
-    add(builder, 6, now=10.9)
+    assert add(builder, 5, now=10.0) == []
+    assert add(builder, 6, now=10.9) == []
     assert not builder.is_due(now=10.99)
     assert builder.is_due(now=11.0)
     batch = builder.take(TODAY)
@@ -130,26 +139,69 @@ def test_batch_is_due_when_its_first_message_is_old() -> None:
 @pytest.mark.parametrize(("rows", "most_bytes"), [(2, 100), (10, 2)])
 def test_batch_is_due_when_rows_or_bytes_are_reached(rows: int, most_bytes: int) -> None:
     builder = BatchBuilder(PARTITION, BatchLimits(rows=rows, bytes=most_bytes, age_seconds=9.0))
-    add(builder, 5, now=0.0)
+    assert add(builder, 5) == []
     assert not builder.is_due(now=0.0)
-    add(builder, 6, now=0.0)
-    assert builder.is_due(now=0.0)
+    completed = add(builder, 6, 7, 8, 9)
+    assert [batch.offsets for batch in completed] == [[5, 6], [7, 8]]
+    assert [batch.payload_bytes for batch in completed] == [2, 2]
+    assert len(builder) == 1
+
+
+def test_batch_waits_longer_while_the_log_holds_as_much_again() -> None:
+    limits = BatchLimits(age_seconds=1.0, lagging_age_seconds=5.0)
+    builder = BatchBuilder(PARTITION, limits)
+    add(builder, 1, 2, 3, now=10.0)
+    assert builder.is_due(11.0, behind=2)
+    assert not builder.is_due(14.9, behind=3)
+    assert builder.is_due(14.9, behind=3, is_at_end=True)
+    assert builder.is_due(15.0, behind=3)
+
+
+def test_batch_goes_as_it_is_when_memory_is_short() -> None:
+    builder = BatchBuilder(PARTITION, BatchLimits())
+    assert not builder.is_due(0.0, is_pressed=True)
+    add(builder, 1)
+    assert not builder.is_due(0.0)
+    assert builder.is_due(0.0, is_pressed=True)
 
 
 @given(st.lists(st.integers(0, 500), min_size=1, unique=True).map(sorted), st.data())
 def test_part_of_a_batch_keeps_columns_together(offsets: list[int], data: st.DataObject) -> None:
+    columns = {
+        offset: (
+            1000 + offset,
+            None if offset % 2 else b"k",
+            [{"name": b"n", "value": str(offset).encode()}] * (offset % 3),
+            None if offset % 3 == 0 else str(offset).encode(),
+        )
+        for offset in offsets
+    }
+    messages = message_block(
+        offsets,
+        [columns[offset][0] for offset in offsets],
+        [columns[offset][1] for offset in offsets],
+        [[("n", header["value"]) for header in columns[offset][2]] for offset in offsets],
+        [columns[offset][3] for offset in offsets],
+    )
     builder = BatchBuilder(PARTITION, BatchLimits())
-    for offset in offsets:
-        value = None if offset % 3 == 0 else str(offset).encode()
-        builder.add(offset, offset * 10, b"k", [("n", str(offset).encode())], value, 0.0)
+    begin = 0
+    for end in sorted({*data.draw(st.lists(st.integers(1, len(offsets)))), len(offsets)}):
+        builder.add(messages.slice(begin, end - begin), 0.0, TODAY)
+        begin = end
     batch = builder.take(TODAY)
     kept = set(data.draw(st.lists(st.sampled_from(offsets), min_size=1)))
-    part: Batch = batch.only(kept)
-    assert list(part.offsets) == sorted(kept)
-    for index, offset in enumerate(part.offsets):
-        assert part.timestamps[index] == offset * 10
-        assert part.headers[index] == [("n", str(offset).encode())]
-        assert part.values[index] == (None if offset % 3 == 0 else str(offset).encode())
+    for part, expected in ((batch, offsets), (batch.only(kept), sorted(kept))):
+        assert part.offsets == expected
+        assert len(part) == len(expected)
+        assert (part.range.first, part.range.last) == (expected[0], expected[-1])
+        rows = part.messages().to_pylist()
+        for offset, row in zip(expected, rows, strict=True):
+            timestamp, key, headers, value = columns[offset]
+            assert round(row["kafka_timestamp"].timestamp() * 1000) == timestamp
+            assert (row["key"], row["headers"], row["value"]) == (key, headers, value)
+        assert part.payload_bytes == sum(
+            len(row["key"] or b"") + len(row["value"] or b"") for row in rows
+        )
 
 
 @given(attempt=st.integers(1, 10_000), draw=st.floats(0, 1, exclude_max=True))
@@ -188,15 +240,13 @@ def test_what_is_no_intent_is_refused_with_its_reason(metadata: str) -> None:
         Intent.read(5, metadata)
 
 
-def collected(builder: BatchBuilder, offsets: list[int], *, is_at_end: bool = True) -> list[Batch]:
-    """Give the batches that a loader would make of messages at these offsets."""
+def collected(
+    builder: BatchBuilder, offsets: list[int], *, is_at_end: bool = True, run: int = 3
+) -> list[Batch]:
+    """Give the batches that a loader would make of messages at these offsets, `run` at a time."""
     batches = []
-    for offset in offsets:
-        if builder.ends_before(offset):
-            batches.append(builder.take(TODAY))
-        builder.add(offset, 0, None, (), b"x", now=0.0)
-        if builder.is_full():
-            batches.append(builder.take(TODAY))
+    for begin in range(0, len(offsets), run):
+        batches += builder.add(messages_at(offsets[begin : begin + run]), 0.0, TODAY)
     if builder.is_due(1e9, is_at_end=is_at_end):
         batches.append(builder.take(TODAY))
     return batches
@@ -207,9 +257,10 @@ def collected(builder: BatchBuilder, offsets: list[int], *, is_at_end: bool = Tr
     start=st.integers(0, 40),
     cut=st.data(),
     rows=st.integers(1, 10),
+    run=st.integers(1, 20),
 )
 def test_found_intent_makes_the_same_batch_whatever_the_limits(
-    offsets: list[int], start: int, cut: st.DataObject, rows: int
+    offsets: list[int], start: int, cut: st.DataObject, rows: int, run: int
 ) -> None:
     """The batch of a loader that died, its token and its date: again, and nothing is left out."""
     chosen = cut.draw(st.tuples(*[st.integers(0, len(offsets) - 1)] * 2).map(sorted))
@@ -218,7 +269,8 @@ def test_found_intent_makes_the_same_batch_whatever_the_limits(
     found = Intent("topic-id", first, mine[-1], len(mine), date(2026, 11, 21))
     read = [offset for offset in offsets if offset >= min(start, first)]
     limits = BatchLimits(rows=rows, age_seconds=1.0)
-    batches = collected(BatchBuilder(PARTITION, limits, min(start, first), found), read)
+    builder = BatchBuilder(PARTITION, limits, min(start, first), found)
+    batches = collected(builder, read, run=run)
     assert [offset for batch in batches for offset in batch.offsets] == read
     (again,) = [batch for batch in batches if batch.is_replayed]
     assert list(again.offsets) == mine
