@@ -47,6 +47,18 @@ def nothing(servers: str, folder: Path) -> tuple[Log, Finish]:  # noqa: ARG001
     return lambda _: None, dict
 
 
+def fixed_loop(servers: str, folder: Path) -> tuple[Log, Finish]:  # noqa: ARG001
+    """Give the same few instructions every time: how unevenly the machine itself runs."""
+
+    def log(_: Mapping[str, Any]) -> object:
+        total = 0
+        for number in range(150):
+            total += number
+        return total
+
+    return log, dict
+
+
 def driftline(servers: str, folder: Path) -> tuple[Log, Finish]:  # noqa: ARG001
     """Give PredictionLogger as it comes."""
     return _driftline(servers)
@@ -193,6 +205,7 @@ def json_file(servers: str, folder: Path) -> tuple[Log, Finish]:  # noqa: ARG001
 
 CONTENDERS: Mapping[str, Callable[[str, Path], tuple[Log, Finish]]] = {
     "nothing": nothing,
+    "fixed-loop": fixed_loop,
     "driftline": driftline,
     "driftline-spilling": driftline_spilling,
     "json-confluent-kafka": json_confluent_kafka,
@@ -243,7 +256,13 @@ def measure(log: Log, rate: float, seconds: float) -> dict[str, float]:
         "first": first / 1e3,
         **{
             name: took[min(len(took) - 1, int(len(took) * share))] / 1e3
-            for name, share in (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999))
+            for name, share in (
+                ("p10", 0.1),
+                ("p50", 0.5),
+                ("p90", 0.9),
+                ("p99", 0.99),
+                ("p99.9", 0.999),
+            )
         },
         "max": took[-1] / 1e3,
         "CPU p99": worked[int(len(worked) * 0.99)] / 1e3,

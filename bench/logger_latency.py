@@ -2,9 +2,9 @@
 
 Each row is one process that calls a logger 5,000 times a second with 20 features and times each
 call: by the clock, and in CPU time of the calling thread, which other processes of the machine do
-not lengthen. Beside PredictionLogger stand what one would take instead, and a call that does
-nothing, which shows what the machine itself adds. The broker is Apache Kafka (librdkafka's mock
-broker where that cannot be had), or a port where nobody listens.
+not lengthen. Beside PredictionLogger stand what one would take instead, a call that does nothing,
+and a fixed loop, whose percentiles show how unevenly the machine itself runs. The broker is Apache
+Kafka (librdkafka's mock broker where that cannot be had), or a port where nobody listens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.kafka.jars import JarsUnavailableError
 MOST_P99_MICROSECONDS = 50.0
 
 _PROJECT = Path(__file__).parents[1]
-_COLUMNS = ("p50", "p90", "p99", "p99.9", "max", "CPU p99")
+_COLUMNS = ("p10", "p50", "p90", "p99", "p99.9", "max", "CPU p99")
 _COUNTS = ("delivered", "dropped", "spilled")
 # Of an installation of its own, so that the project does not depend on it.
 _PEER = "kafka-python==3.0.12"
@@ -59,6 +59,7 @@ class Row:
 
 ROWS = (
     Row("nothing", "nothing", is_broker_up=True),
+    Row("a fixed loop", "fixed-loop", is_broker_up=True),
     Row("driftline", "driftline", is_broker_up=True, is_judged=True),
     Row("driftline", "driftline", is_broker_up=False, is_judged=True),
     Row("driftline, spilling", "driftline-spilling", is_broker_up=False, is_judged=True),
