@@ -44,10 +44,11 @@ def land_outcomes(
     rows: Sequence[Outcome],
     *,
     prefix: str = "",
+    first: int = 0,
     lag: timedelta = timedelta(hours=2),
 ) -> None:
-    """Land predictions, and the labels of those whose truth is known."""
-    names = [f"{model_name}-{prefix}{number}" for number in range(len(rows))]
+    """Land predictions, numbered from `first`, and the labels of those whose truth is known."""
+    names = [f"{model_name}-{prefix}{first + number}" for number in range(len(rows))]
     warehouse.land(
         Message(
             "predictions",

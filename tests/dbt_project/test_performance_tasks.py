@@ -13,6 +13,7 @@ import pytest
 from sklearn import metrics
 
 from tests.dbt_project.conftest import REFERENCE, MakeWarehouse
+from tests.dbt_project.mart_comparison import differences
 from tests.dbt_project.performance_rows import (
     FIRST_DAY,
     Outcome,
@@ -28,6 +29,8 @@ pytestmark = pytest.mark.slow
 # Each of the first days holds a case of tests/reference, and a further case is the baseline.
 CASES = 5
 SHIFTED_DAY, MIXED_DAY, SLOW_DAY = 10, 11, 8
+DAILY = "select * except (run_version) from {database}.fct_model_performance_daily"
+EARLY = str(FIRST_DAY + timedelta(days=SLOW_DAY + 2))
 MARTS = ("performance_by_class", "calibration", "threshold_curves", "performance_mix")
 SEEDS = {
     "models": [
@@ -97,9 +100,10 @@ def calibrated_rows(
 
 @dataclass(frozen=True)
 class Windows:
-    """The marts, read once; `early` are the daily rows before the last labels came."""
+    """The marts, read once; `early` are the daily rows of `known_at`, before the last labels."""
 
     warehouse: Warehouse
+    known_at: str
     early: list[dict[str, Any]]
     daily: list[dict[str, Any]]
     shifted: list[Outcome]
@@ -160,15 +164,20 @@ def windows(make_warehouse: MakeWarehouse) -> Windows:
     mixed = within_day(
         MIXED_DAY, calibrated_rows(1_200, 3, ["north", "south", "west"], [0.2, 0.7, 0.1], (2, 3))
     )
-    land_outcomes(warehouse, "churn", mixed, prefix="m-")
+    # What is first said of some rows is revised later, and what was predicted of one.
+    wrong = [replace(row, truth="no" if row.truth == "yes" else "yes") for row in mixed[:100]]
+    land_outcomes(warehouse, "churn", [*wrong, *mixed[100:]], prefix="m-")
     # The labels of negatives come after an hour, those of positives after two days.
     slow = within_day(SLOW_DAY, _binary_rows(_cases("binary")[0]))
     negatives = [row if row.truth == "no" else replace(row, truth=None) for row in slow]
     land_outcomes(warehouse, "late", negatives, prefix="slow-", lag=timedelta(hours=1))
-    warehouse.variables = {"as_of": str(FIRST_DAY + timedelta(days=SLOW_DAY + 2))}
+    warehouse.variables = {"as_of": EARLY}
     selected = ("--select", *(f"+fct_model_{mart}" for mart in MARTS))
     warehouse.run(*selected)
-    early = warehouse.query("select * from {database}.fct_model_performance_daily")
+    early = warehouse.query(DAILY)
+    known_at = warehouse.query(
+        "select toString(max(landed_at)) as moment from {database}_raw.label_events"
+    )[0]["moment"]
 
     land_truths(
         warehouse,
@@ -184,10 +193,20 @@ def windows(make_warehouse: MakeWarehouse) -> Windows:
             if row.truth == "yes"
         ],
     )
+    land_truths(
+        warehouse,
+        "churn",
+        [
+            (f"churn-m-{n}", str(row.truth), row.at + timedelta(hours=30))
+            for n, row in enumerate(mixed[:100])
+        ],
+    )
+    mixed[300] = replace(mixed[300], at=mixed[300].at - timedelta(milliseconds=1), score=0.9999)
+    land_outcomes(warehouse, "churn", [replace(mixed[300], truth=None)], prefix="m-", first=300)
     warehouse.variables = {"as_of": str(FIRST_DAY + timedelta(days=40))}
     warehouse.run(*selected)
-    daily = warehouse.query("select * from {database}.fct_model_performance_daily")
-    return Windows(warehouse, early, daily, shifted, mixed, churn_baseline)
+    daily = warehouse.query(DAILY)
+    return Windows(warehouse, known_at, early, daily, shifted, mixed, churn_baseline)
 
 
 @pytest.mark.parametrize("day", range(CASES))
@@ -404,10 +423,30 @@ def test_window_is_provisional_until_the_slowest_class_has_its_labels(windows: W
 
 def test_only_windows_whose_labels_changed_are_computed_again(windows: Windows) -> None:
     found = windows.warehouse.query(
-        "select model_name, groupUniqArray(toDate(window_start)) as days "
+        "select model_name, arraySort(groupUniqArray(toDate(window_start))) as days "
         "from {database}.int_performance_groups where granularity = 'day' group by model_name"
     )
     assert {row["model_name"]: row["days"] for row in found} == {
-        "churn": [(FIRST_DAY + timedelta(days=SHIFTED_DAY)).date()],
+        "churn": [(FIRST_DAY + timedelta(days=day)).date() for day in (SHIFTED_DAY, MIXED_DAY)],
         "late": [(FIRST_DAY + timedelta(days=SLOW_DAY)).date()],
     }
+
+
+def test_marts_of_an_earlier_moment_are_those_of_then(
+    windows: Windows, make_warehouse: MakeWarehouse
+) -> None:
+    """Late labels, revisions and a prediction that came earlier in another guise are not known."""
+    then = make_warehouse("performance_known_then", seeds=SEEDS)
+    then.raw_database = windows.warehouse.raw_database
+    then.variables = {"known_at": windows.known_at, "as_of": EARLY}
+    then.run("--select", "+fct_model_performance_daily")
+    found = then.query(DAILY)
+    assert differences({"daily": found}, {"daily": windows.early}) == []
+    assert differences({"daily": found}, {"daily": windows.daily}) != []
+
+    then.variables = {}
+    with pytest.raises(AssertionError, match="give the same known_at again"):
+        then.run("--select", "+fct_model_performance_daily")
+    windows.warehouse.variables = {"known_at": windows.known_at}
+    with pytest.raises(AssertionError, match="leave known_at out"):
+        windows.warehouse.run("--select", "+fct_model_performance_daily")

@@ -31,6 +31,11 @@ def _rate(curve: CalibrationCurves, score: Floats, group: int = 0) -> Floats:
     return np.asarray(rate[piece] + slope[piece] * (score - start[piece]))
 
 
+def _of_groups(rows: list[tuple[int, float, int, int]], group_count: int) -> ScoreCounts:
+    group, score, positives, negatives = (np.array([row[n] for row in rows]) for n in range(4))
+    return ScoreCounts.sorted_from(group, score, positives, negatives, group_count)
+
+
 labeled_scores = st.tuples(st.floats(0, 1), st.integers(0, 1))
 
 
@@ -111,14 +116,10 @@ def test_curve_has_as_many_points_as_the_rarer_class_allows(rarer: int, points: 
 def test_curve_of_a_group_does_not_depend_on_the_others(
     rows: list[tuple[int, float, int, int]],
 ) -> None:
-    together = calibration_curves(
-        ScoreCounts.sorted_from(*(np.array([row[n] for row in rows]) for n in range(4)), 3)
-    )
+    together = calibration_curves(_of_groups(rows, 3))
     for group in range(3):
-        own = [(0, *row[1:]) for row in rows if row[0] == group]
-        alone = calibration_curves(
-            ScoreCounts.sorted_from(*(np.array([row[n] for row in own]) for n in range(4)), 1)
-        )
+        own = [(0, score, ones, others) for of, score, ones, others in rows if of == group]
+        alone = calibration_curves(_of_groups(own, 1))
         of_group = together.group == group
         assert together.start[of_group].tolist() == pytest.approx(alone.start.tolist())
         assert together.rate[of_group].tolist() == pytest.approx(alone.rate.tolist())

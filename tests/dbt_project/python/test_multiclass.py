@@ -136,7 +136,8 @@ def test_interval_of_a_class_needs_thirty_rows_of_it() -> None:
         (([0, 0], [1, 1], [1, 1], [1, 1]), "one group per class"),
     ],
 )
-def test_wrong_input_is_refused(arguments: tuple[Any, ...], message: str) -> None:
+def test_wrong_input_is_refused(arguments: tuple[list[int], ...], message: str) -> None:
+    group, label_count, predicted_count, true_positives = arguments
     scores = ScoreCounts.sorted_from([], [], [], [], 1)
     with pytest.raises(ValueError, match=message):
-        multiclass_statistics(*arguments, scores, 1)
+        multiclass_statistics(group, label_count, predicted_count, true_positives, scores, 1)
