@@ -172,8 +172,7 @@ def windows(make_warehouse: MakeWarehouse) -> Windows:
     negatives = [row if row.truth == "no" else replace(row, truth=None) for row in slow]
     land_outcomes(warehouse, "late", negatives, prefix="slow-", lag=timedelta(hours=1))
     warehouse.variables = {"as_of": EARLY}
-    selected = ("--select", *(f"+fct_model_{mart}" for mart in MARTS))
-    warehouse.run(*selected)
+    warehouse.run("--select", "+fct_model_performance_daily")
     early = warehouse.query(DAILY)
     known_at = warehouse.query(
         "select toString(max(landed_at)) as moment from {database}_raw.label_events"
@@ -204,7 +203,7 @@ def windows(make_warehouse: MakeWarehouse) -> Windows:
     mixed[300] = replace(mixed[300], at=mixed[300].at - timedelta(milliseconds=1), score=0.9999)
     land_outcomes(warehouse, "churn", [replace(mixed[300], truth=None)], prefix="m-", first=300)
     warehouse.variables = {"as_of": str(FIRST_DAY + timedelta(days=40))}
-    warehouse.run(*selected)
+    warehouse.run("--select", *(f"+fct_model_{mart}" for mart in MARTS))
     daily = warehouse.query(DAILY)
     return Windows(warehouse, known_at, early, daily, shifted, mixed, churn_baseline)
 
