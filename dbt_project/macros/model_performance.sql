@@ -3,7 +3,11 @@
     all its segments. -#}
 {% macro model_performance(granularity) -%}
 {%- set key = 'model_name, model_version, segment_key, segment_value, window_start' -%}
-{%- set compared_metrics = ['accuracy', 'precision', 'recall', 'f1', 'auc'] -%}
+{%- set metrics_with_interval = ['accuracy', 'precision', 'recall', 'f1', 'auc', 'mae', 'bias'] -%}
+{%- set metrics_without_interval = [
+    'prevalence', 'pr_auc', 'log_loss', 'brier', 'ece', 'macro_f1', 'weighted_f1', 'macro_auc', 'rmse',
+    'mape', 'r2',
+] -%}
 with expected_windows as (
 
     {{ expected_performance_windows(granularity) }}
@@ -31,7 +35,7 @@ touched_windows as (
 
 configured_models as (
 
-    select model_name, min_rows, label_maturity_hours from {{ ref('models') }}
+    select model_name, task, min_rows, label_maturity_hours from {{ ref('models') }}
 
 ),
 
@@ -147,6 +151,8 @@ orphans as (
 
 ),
 
+{{ estimated_performance(granularity) }},
+
 joined as (
 
     select
@@ -156,6 +162,7 @@ joined as (
         declared_groups.segment_value as segment_value,
         declared_groups.window_start as window_start,
         {{ window_end('declared_groups.window_start', granularity) }} as window_end,
+        ifNull(configured_models.task, '') as task,
         ifNull(active_baselines.baseline_id, '') as baseline_id,
         toUInt64(ifNull(service.prediction_count, 0)) as prediction_count,
         toUInt64(ifNull(labeled.labeled_count, 0)) as labeled_count,
@@ -171,29 +178,30 @@ joined as (
             ifNull(whole_baseline.labeled_count, 0) > 0, 'all',
             'none'
         ) as baseline_scope,
-        {% for metric in compared_metrics -%}
+        {% for metric in metrics_with_interval + metrics_without_interval -%}
         multiIf(
             baseline_scope = 'segment', own_baseline.{{ metric }},
             baseline_scope = 'all', whole_baseline.{{ metric }},
             null
         ) as baseline_{{ metric }},
         labeled.{{ metric }} as {{ metric }},
+        {% endfor -%}
+        {% for metric in metrics_with_interval -%}
         labeled.{{ metric }}_lower as {{ metric }}_lower,
         labeled.{{ metric }}_upper as {{ metric }}_upper,
         {% endfor -%}
+        estimates.estimated_accuracy as estimated_accuracy,
+        estimates.estimated_f1 as estimated_f1,
+        estimates.estimated_auc as estimated_auc,
         labeled.threshold as threshold,
         labeled.scored_count as scored_count,
         labeled.true_positives as true_positives,
         labeled.false_positives as false_positives,
         labeled.true_negatives as true_negatives,
         labeled.false_negatives as false_negatives,
-        labeled.prevalence as prevalence,
-        labeled.pr_auc as pr_auc,
-        labeled.log_loss as log_loss,
-        labeled.brier as brier,
-        labeled.ece as ece,
         labeled.label_lag_p50_seconds as label_lag_p50_seconds,
         labeled.label_lag_p95_seconds as label_lag_p95_seconds,
+        labeled.slowest_class_lag_p95_seconds as slowest_class_lag_p95_seconds,
         labeled.reason as statistics_reason
     from declared_groups
     left join service
@@ -208,6 +216,12 @@ joined as (
         and declared_groups.segment_key = labeled.segment_key
         and declared_groups.segment_value = labeled.segment_value
         and declared_groups.window_start = labeled.window_start
+    left join estimates
+        on declared_groups.model_name = estimates.model_name
+        and declared_groups.model_version = estimates.model_version
+        and declared_groups.segment_key = estimates.segment_key
+        and declared_groups.segment_value = estimates.segment_value
+        and declared_groups.window_start = estimates.window_start
     left join orphans
         on declared_groups.model_name = orphans.model_name
         and declared_groups.window_start = orphans.window_start
@@ -234,43 +248,50 @@ final as (
         toLowCardinality(toString(segment_value)) as segment_value,
         window_start,
         window_end,
+        toLowCardinality(task) as task,
         status,
         prediction_count,
         labeled_count,
         if(prediction_count > 0, labeled_count / prediction_count, null) as label_coverage,
         label_lag_p50_seconds,
         label_lag_p95_seconds,
+        slowest_class_lag_p95_seconds,
         orphan_label_count,
         toUInt64(ifNull(scored_count, 0)) as scored_count,
-        toUInt64(ifNull(true_positives, 0)) as true_positives,
-        toUInt64(ifNull(false_positives, 0)) as false_positives,
-        toUInt64(ifNull(true_negatives, 0)) as true_negatives,
-        toUInt64(ifNull(false_negatives, 0)) as false_negatives,
-        threshold,
-        prevalence,
-        pr_auc,
-        log_loss,
-        brier,
-        ece,
+        {% for count in ['true_positives', 'false_positives', 'true_negatives', 'false_negatives'] -%}
+        if(task in ('multiclass', 'regression'), null, toUInt64(ifNull({{ count }}, 0)))
+            as {{ count }},
+        {% endfor -%}
+        if(task in ('multiclass', 'regression'), null, threshold) as threshold,
         toLowCardinality(toString(baseline_id)) as baseline_id,
         baseline_scope,
-        {% for metric in compared_metrics -%}
+        {% for metric in metrics_with_interval + metrics_without_interval -%}
         {{ metric }},
-        {{ metric }}_lower,
-        {{ metric }}_upper,
         baseline_{{ metric }},
         {{ metric }} - baseline_{{ metric }} as {{ metric }}_difference,
+        {% endfor -%}
+        {% for metric in metrics_with_interval -%}
+        {{ metric }}_lower,
+        {{ metric }}_upper,
         toUInt8(
             baseline_{{ metric }} < {{ metric }}_lower or baseline_{{ metric }} > {{ metric }}_upper
         ) as is_{{ metric }}_beyond_interval,
         {% endfor -%}
+        estimated_accuracy,
+        estimated_f1,
+        estimated_auc,
         arrayStringConcat(
             arrayFilter(
                 part -> part != '',
                 [
                     if(prediction_count = 0, 'no_predictions', ''),
                     if(labeled_count = 0, 'no_labels', ifNull(statistics_reason, '')),
-                    if(baseline_scope = 'none', 'no_baseline', '')
+                    multiIf(
+                        baseline_scope = 'none', 'no_baseline',
+                        task = 'binary' and prediction_count > 0 and estimated_accuracy is null,
+                        'no_estimate',
+                        ''
+                    )
                 ]
             ),
             ','

@@ -21,12 +21,13 @@
     ) -%}
     {%- for name in [
         'accuracy', 'precision', 'recall', 'f1', 'auc', 'pr_auc', 'log_loss', 'brier', 'ece', 'prevalence',
+        'macro_f1', 'weighted_f1', 'macro_auc', 'mae', 'rmse', 'mape', 'r2', 'bias',
     ] -%}
         {%- do metrics['model_performance'].update({name: (name, 'labeled_count')}) -%}
     {%- endfor -%}
-    {%- do metrics['model_performance'].update(
-        {'label_coverage': ('label_coverage', 'prediction_count')}
-    ) -%}
+    {%- for name in ['label_coverage', 'estimated_accuracy', 'estimated_f1', 'estimated_auc'] -%}
+        {%- do metrics['model_performance'].update({name: (name, 'prediction_count')}) -%}
+    {%- endfor -%}
     {%- for name in ['prediction_count', 'rate_per_second', 'error_rate', 'version_share'] -%}
         {%- do metrics['service'].update({name: (name, 'prediction_count')}) -%}
     {%- endfor -%}

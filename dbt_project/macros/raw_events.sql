@@ -6,13 +6,14 @@
     ] | join(', ') -%}
     select {{ columns }}, headers, '' as corrected_by
     from {{ source('raw', raw_table) }}
+    {{ is_known() }}
     union all
     select
         {{ columns }},
         cast([], 'Array(Tuple(name String, value Nullable(String)))') as headers,
         corrected_by
     from {{ source('raw', 'replays') }}
-    where raw_table = '{{ raw_table }}' and is_correction = 1
+    where raw_table = '{{ raw_table }}' and is_correction = 1 {{ is_known('and') }}
     -- Until the table is merged it holds earlier corrections, too.
     order by landed_at desc
     limit 1 by cluster, topic, topic_id, `partition`, `offset`

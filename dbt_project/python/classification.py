@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dbt_project.python.intervals import f1_interval, logit_interval, wilson_interval
+from dbt_project.python.score_counts import ScoreCounts
 from dbt_project.python.undefined import Booleans, Floats, Integers, joined_reasons, ratio
 
 # Under this many labels of a class the interval of AUC is not given: its coverage breaks down.
@@ -91,11 +92,17 @@ def binary_statistics(
 
     Raises ValueError when shapes or ranges are wrong.
     """
-    counts = _ScoreCounts.sorted_from(group, score, positives, negatives, group_count)
+    counts = ScoreCounts.sorted_from(group, score, positives, negatives, group_count)
+    return statistics_of_counts(counts, threshold)
+
+
+def statistics_of_counts(counts: ScoreCounts, threshold: ArrayLike) -> BinaryStatistics:
+    """Give every statistic of counts that are in order; see `binary_statistics`."""
+    group_count = counts.group_count
     thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), (group_count,))
 
-    positive = counts.sum_integers(counts.positives)
-    negative = counts.sum_integers(counts.negatives)
+    area = area_under_roc(counts)
+    positive, negative, has_enough = area.positive, area.negative, area.has_enough
     total = positive + negative
     is_predicted = counts.score >= thresholds[counts.group]
     true_positives = counts.sum_integers(np.where(is_predicted, counts.positives, 0))
@@ -105,12 +112,7 @@ def binary_statistics(
     predicted = true_positives + false_positives
     correct = true_positives + true_negatives
 
-    auc = _area_under_roc(counts, positive, negative)
-    auc_variance = _delong_variance(counts, positive, negative, auc)
-    has_enough = np.minimum(positive, negative) >= MIN_LABELS_OF_A_CLASS
-    auc_lower, auc_upper = logit_interval(np.where(has_enough, auc, np.nan), auc_variance)
-
-    is_probability = counts.all_within(counts.score, 0.0, 1.0)
+    is_probability = counts.all_probabilities()
     has_calibration = is_probability & (total > 0)
     accuracy_lower, accuracy_upper = wilson_interval(correct, total)
     precision_lower, precision_upper = wilson_interval(true_positives, predicted)
@@ -138,10 +140,10 @@ def binary_statistics(
         f1=ratio(2 * true_positives, predicted + positive),
         f1_lower=f1_lower,
         f1_upper=f1_upper,
-        auc=auc,
-        auc_variance=auc_variance,
-        auc_lower=auc_lower,
-        auc_upper=auc_upper,
+        auc=area.value,
+        auc_variance=area.variance,
+        auc_lower=area.lower,
+        auc_upper=area.upper,
         pr_auc=_average_precision(counts, positive),
         log_loss=np.where(has_calibration, _log_loss(counts, total), np.nan),
         brier=np.where(has_calibration, _brier_score(counts, total), np.nan),
@@ -151,7 +153,7 @@ def binary_statistics(
                 "no_labels": total == 0,
                 "single_class": (total > 0) & (np.minimum(positive, negative) == 0),
                 "too_few_labels": (np.minimum(positive, negative) > 0) & ~has_enough,
-                "auc_at_bound": has_enough & ((auc == 0) | (auc == 1)),
+                "auc_at_bound": has_enough & ((area.value == 0) | (area.value == 1)),
                 "no_predicted_positives": (total > 0) & (predicted == 0),
                 "no_positives": (total > 0) & (positive == 0),
                 "not_probabilities": ~is_probability,
@@ -161,99 +163,34 @@ def binary_statistics(
     )
 
 
-def area_under_roc(
-    group: ArrayLike,
-    score: ArrayLike,
-    positives: ArrayLike,
-    negatives: ArrayLike,
-    group_count: int,
-) -> Floats:
-    """Give the exact ROC AUC of each group alone; arguments as in `binary_statistics`.
-
-    NaN for a group with positives only, negatives only, or no rows.
-    """
-    counts = _ScoreCounts.sorted_from(group, score, positives, negatives, group_count)
-    return _area_under_roc(
-        counts, counts.sum_integers(counts.positives), counts.sum_integers(counts.negatives)
-    )
-
-
 @dataclass(frozen=True)
-class _ScoreCounts:
-    """Rows in order of (group, score), each pair once."""
+class RocArea:
+    """Area under the ROC curve of each group: its value, DeLong's variance, its interval.
 
-    group: Integers
-    score: Floats
-    positives: Integers
-    negatives: Integers
-    group_count: int
+    `has_enough` tells where both classes have MIN_LABELS_OF_A_CLASS: no interval elsewhere.
+    """
 
-    @classmethod
-    def sorted_from(
-        cls,
-        group: ArrayLike,
-        score: ArrayLike,
-        positives: ArrayLike,
-        negatives: ArrayLike,
-        group_count: int,
-    ) -> _ScoreCounts:
-        groups = np.asarray(group, dtype=np.int64)
-        scores = np.asarray(score, dtype=np.float64) + 0.0  # -0.0 and 0.0 are one score
-        counts = [np.asarray(c, dtype=np.int64) for c in (positives, negatives)]
-        if not groups.ndim == 1 == scores.ndim or any(
-            c.shape != groups.shape for c in (scores, *counts)
-        ):
-            raise ValueError("group, score, positives and negatives must be vectors of one length")
-        if groups.size and not (groups.min() >= 0 and groups.max() < group_count):
-            raise ValueError(f"group must lie in [0, {group_count})")
-        if not np.isfinite(scores).all():
-            raise ValueError("score must be finite: leave rows without a score out")
-        if any((c < 0).any() for c in counts):
-            raise ValueError("positives and negatives are counts: they cannot be negative")
-        order = np.lexsort((scores, groups))
-        groups, scores = groups[order], scores[order]
-        is_first = np.ones(len(groups), dtype=np.bool_)
-        is_first[1:] = (groups[1:] != groups[:-1]) | (scores[1:] != scores[:-1])
-        starts = np.flatnonzero(is_first)
-        merged = [np.add.reduceat(c[order], starts) if len(starts) else c for c in counts]
-        return cls(groups[starts], scores[starts], merged[0], merged[1], group_count)
-
-    def _ends(self) -> tuple[Integers, Integers]:
-        """Give, per group, the range of its rows."""
-        ids = np.arange(self.group_count)
-        return (
-            np.searchsorted(self.group, ids, side="left"),
-            np.searchsorted(self.group, ids, side="right"),
-        )
-
-    def sum_integers(self, values: Integers) -> Integers:
-        """Sum per group, exactly."""
-        starts, ends = self._ends()
-        totals = np.concatenate(([0], np.cumsum(values)))
-        return np.asarray(totals[ends] - totals[starts], dtype=np.int64)
-
-    def sum_floats(self, values: Floats) -> Floats:
-        """Sum per group; a group's sum does not depend on the others' values."""
-        sums = np.zeros(self.group_count)
-        starts, ends = self._ends()
-        has_rows = ends > starts
-        if has_rows.any():
-            sums[has_rows] = np.add.reduceat(values, starts[has_rows])
-        return sums
-
-    def before(self, values: Integers) -> Integers:
-        """Give, per row, the sum over the rows of its group with a lower score."""
-        starts, _ = self._ends()
-        totals = np.concatenate(([0], np.cumsum(values)))
-        return np.asarray(totals[:-1] - totals[starts[self.group]], dtype=np.int64)
-
-    def all_within(self, values: Floats, least: float, greatest: float) -> Booleans:
-        """Tell, per group, whether all its rows lie in [least, greatest]."""
-        is_outside = ((values < least) | (values > greatest)).astype(np.int64)
-        return np.asarray(self.sum_integers(is_outside) == 0, dtype=np.bool_)
+    positive: Integers
+    negative: Integers
+    value: Floats
+    variance: Floats
+    lower: Floats
+    upper: Floats
+    has_enough: Booleans
 
 
-def _area_under_roc(counts: _ScoreCounts, positive: Integers, negative: Integers) -> Floats:
+def area_under_roc(counts: ScoreCounts) -> RocArea:
+    """Give the exact ROC AUC of each group: NaN where there are rows of one class only, or none."""
+    positive = counts.sum_integers(counts.positives)
+    negative = counts.sum_integers(counts.negatives)
+    value = _area_under_roc(counts, positive, negative)
+    variance = _delong_variance(counts, positive, negative, value)
+    has_enough = np.minimum(positive, negative) >= MIN_LABELS_OF_A_CLASS
+    lower, upper = logit_interval(np.where(has_enough, value, np.nan), variance)
+    return RocArea(positive, negative, value, variance, lower, upper, has_enough)
+
+
+def _area_under_roc(counts: ScoreCounts, positive: Integers, negative: Integers) -> Floats:
     """Mann-Whitney: the share of (positive, negative) pairs in order, ties as half.
 
     Twice the number of pairs is summed in integers, so the value is exact to its last digit.
@@ -263,7 +200,7 @@ def _area_under_roc(counts: _ScoreCounts, positive: Integers, negative: Integers
 
 
 def _delong_variance(
-    counts: _ScoreCounts, positive: Integers, negative: Integers, auc: Floats
+    counts: ScoreCounts, positive: Integers, negative: Integers, auc: Floats
 ) -> Floats:
     """DeLong, DeLong and Clarke-Pearson (1988), from the structural components.
 
@@ -286,7 +223,7 @@ def _delong_variance(
     return np.asarray(np.where(is_defined, variance, np.nan), dtype=np.float64)
 
 
-def _average_precision(counts: _ScoreCounts, positive: Integers) -> Floats:
+def _average_precision(counts: ScoreCounts, positive: Integers) -> Floats:
     """Area under the precision-recall curve as average precision (scikit-learn's definition).
 
     The sum over distinct scores, from the greatest, of the gain in recall times the precision
@@ -304,7 +241,7 @@ def _average_precision(counts: _ScoreCounts, positive: Integers) -> Floats:
     )
 
 
-def _log_loss(counts: _ScoreCounts, total: Integers) -> Floats:
+def _log_loss(counts: ScoreCounts, total: Integers) -> Floats:
     """Mean negative log likelihood, natural logarithm, scores clipped."""
     probability = np.clip(counts.score, _LOG_LOSS_CLIP, 1 - _LOG_LOSS_CLIP)
     of_positives: Floats = np.log(probability)
@@ -313,13 +250,13 @@ def _log_loss(counts: _ScoreCounts, total: Integers) -> Floats:
     return -counts.sum_floats(losses) / np.maximum(total, 1)
 
 
-def _brier_score(counts: _ScoreCounts, total: Integers) -> Floats:
+def _brier_score(counts: ScoreCounts, total: Integers) -> Floats:
     """Mean squared difference of score and label (Brier, 1950)."""
     errors = counts.positives * (1 - counts.score) ** 2 + counts.negatives * counts.score**2
     return counts.sum_floats(errors) / np.maximum(total, 1)
 
 
-def _calibration_error(counts: _ScoreCounts, total: Integers) -> Floats:
+def _calibration_error(counts: ScoreCounts, total: Integers) -> Floats:
     """Weigh |share of positives - mean score| of each bin by its rows.
 
     Expected calibration error (Naeini et al., 2015), over CALIBRATION_BINS bins.

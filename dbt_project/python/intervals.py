@@ -54,6 +54,15 @@ def logit_interval(estimate: Floats, variance: Floats) -> tuple[Floats, Floats]:
     return _expit(logit - half_width), _expit(logit + half_width)
 
 
+def mean_interval(mean: Floats, sample_variance: Floats, count: Integers) -> tuple[Floats, Floats]:
+    """Give the normal interval of a mean: mean ± z sqrt(variance / count); NaN under two rows."""
+    is_defined = count > 1
+    half_width = _Z * np.sqrt(
+        np.where(is_defined, sample_variance, np.nan) / np.where(is_defined, count, 1)
+    )
+    return mean - half_width, mean + half_width
+
+
 def _expit(logit: Floats) -> Floats:
     """Give 1 / (1 + exp(-x)) without overflow on either side."""
     small = np.exp(-np.abs(logit))

@@ -22,6 +22,10 @@ MARTS = (
         for subject in ("data_quality", "feature_drift", "model_performance", "service")
         for window in ("daily", "weekly", "monthly")
     ),
+    "fct_model_calibration",
+    "fct_model_performance_by_class",
+    "fct_model_performance_mix",
+    "fct_model_threshold_curves",
     "fct_predictions",
     "fct_rejected_events",
     "fct_reject_rates",

@@ -2,8 +2,8 @@
     any of its labels came since the last run. -#}
 {%- set columns = [
     'prediction_id', 'model_name', 'model_version', 'predicted_at', 'predicted_hour', 'score',
-    'predicted_value', 'predicted_label', 'segments', 'label', 'label_number', 'label_observed_at',
-    'label_source', 'label_lag_seconds', 'revision_count',
+    'predicted_value', 'predicted_label', 'class_scores', 'segments', 'label', 'label_number',
+    'label_observed_at', 'label_source', 'label_lag_seconds', 'revision_count',
 ] | join(', ') -%}
 {{ config(
     materialized='incremental',
@@ -37,7 +37,7 @@ predictions as (
 
     select
         prediction_id, model_name, model_version, predicted_at, predicted_hour, score,
-        predicted_value, predicted_label, segments
+        predicted_value, predicted_label, class_scores, segments
     from {{ ref('int_predictions_latest') }}
     where prediction_id in (select touched.prediction_id from touched)
 
@@ -77,6 +77,7 @@ joined as (
         predictions.score as score,
         predictions.predicted_value as predicted_value,
         predictions.predicted_label as predicted_label,
+        predictions.class_scores as class_scores,
         predictions.segments as segments,
         current_labels.label as label,
         toFloat64OrNull(current_labels.label) as label_number,

@@ -51,7 +51,10 @@ models as (
         and (facts.psi_baseline_p95 is null or ifNull(facts.psi > facts.psi_baseline_p95, 0))
             as is_more_than_noise
         {%- elif source == 'model_performance' -%}
-        if(facts.status = 'final', '', 'labels_not_complete') as mart_obstacle,
+        -- An estimate does without labels.
+        if(
+            facts.status = 'final' or startsWith(rules.metric, 'estimated_'), '', 'labels_not_complete'
+        ) as mart_obstacle,
         1 as is_more_than_noise
         {%- elif source == 'service' -%}
         -- The window in which the model began to serve says nothing of its volume.

@@ -1,239 +1,24 @@
-{#- What the statistics of a run are computed from: only groups (window and segment) that a row or label
-    has entered, left or changed since the last run, each with all its labelled rows, counted by score. -#}
-{%- set group_key = [
-    'baseline_id', 'model_name', 'model_version', 'granularity', 'window_start', 'segment_key',
-    'segment_value',
-] | join(', ') -%}
-{%- set windows -%}
-[
-            ('day', {{ window_start('predicted_at', 'day') }}),
-            ('week', {{ window_start('predicted_at', 'week') }}),
-            ('month', {{ window_start('predicted_at', 'month') }})
-        ]
-{%- endset -%}
+{#- What the statistics of a run are computed from: the groups of int_performance_groups, each with all
+    its labelled rows, reduced to what its task needs. -#}
 {{ config(
     materialized='table',
     order_by='(model_name, model_version, granularity, window_start, segment_key, segment_value)',
 ) }}
+{%- set moments = [
+    'error_sum', 'absolute_error_sum', 'squared_error_sum', 'relative_error_sum', 'zero_label_count',
+    'error_variance', 'absolute_error_variance', 'label_variance', 'label_range',
+] -%}
 
-with configured_models as (
+with groups as (
 
-    select
-        model_name,
-        task,
-        positive_label,
-        ifNull(threshold, {{ var('default_threshold', 0.5) }}) as threshold
-    from {{ ref('models') }}
-
-),
-
-segment_sets as (
-
-    select model_name, segment_key_sets from {{ ref('int_segment_sets') }}
+    select * from {{ ref('int_performance_groups') }}
 
 ),
 
-changed_configurations as (
+-- Binary models: counted by score. Models that have no task are here too, for their label counts.
+binary_rows as (
 
-    select model_name
-    from {{ ref('int_model_configurations') }}
-    where run_version > {{ last_performance_run() }}
-
-),
-
-changed_rows as (
-
-    select model_name, model_version, predicted_at, segments
-    from {{ ref('int_labeled_predictions') }}
-    where
-        run_version > {{ last_performance_run() }}
-        or model_name in (select changed_configurations.model_name from changed_configurations)
-        or {{ is_recomputed_hour('predicted_hour') }}
-    union all
-    -- The segments of an event that gave way to another one of the same id and time.
-    select model_name, model_version, predicted_at, segments
-    from {{ ref('int_predictions') }}
-    where is_deleted = 1 and run_version > {{ last_performance_run() }}
-
-),
-
-touched_groups as (
-
-    select distinct
-        '' as baseline_id,
-        changed_rows.model_name as model_name,
-        changed_rows.model_version as model_version,
-        (arrayJoin({{ windows }}) as touched_window).1 as granularity,
-        touched_window.2 as window_start,
-        (
-            arrayJoin({{ segment_pairs('segments', 'segment_sets.segment_key_sets') }})
-            as touched_segment
-        ).1 as segment_key,
-        touched_segment.2 as segment_value
-    from changed_rows
-    left join segment_sets on changed_rows.model_name = segment_sets.model_name
-
-),
-
-labeled as (
-
-    select
-        '' as baseline_id,
-        latest.model_name as model_name,
-        latest.model_version as model_version,
-        latest.predicted_at as predicted_at,
-        latest.segments as segments,
-        latest.score as score,
-        toUInt8(ifNull(latest.label = configured_models.positive_label, 0)) as is_positive,
-        toNullable(latest.label_lag_seconds) as label_lag_seconds
-    from {{ ref('int_labeled_predictions_latest') }} as latest
-    left join configured_models on latest.model_name = configured_models.model_name
-    where
-        -- The first two conditions prune: a week reaches at most six days out of its month.
-        latest.predicted_hour >= (
-            select subtractDays({{ window_start('min(changed_rows.predicted_at)', 'month') }}, 6)
-            from changed_rows
-        )
-        and latest.predicted_hour < (
-            select addDays(
-                {{ window_end(window_start('max(changed_rows.predicted_at)', 'month'), 'month') }}, 6
-            )
-            from changed_rows
-        )
-        and (
-            (latest.model_name, latest.model_version, {{ window_start('predicted_at', 'month') }}) in (
-                select
-                    changed_rows.model_name,
-                    changed_rows.model_version,
-                    {{ window_start('changed_rows.predicted_at', 'month') }}
-                from changed_rows
-            )
-            or (latest.model_name, latest.model_version, {{ window_start('predicted_at', 'week') }}) in (
-                select
-                    changed_rows.model_name,
-                    changed_rows.model_version,
-                    {{ window_start('changed_rows.predicted_at', 'week') }}
-                from changed_rows
-            )
-        )
-
-),
-
-labeled_in_groups as (
-
-    select
-        labeled.baseline_id as baseline_id,
-        labeled.model_name as model_name,
-        labeled.model_version as model_version,
-        (arrayJoin({{ windows }}) as row_window).1 as granularity,
-        row_window.2 as window_start,
-        (
-            arrayJoin({{ segment_pairs('segments', 'segment_sets.segment_key_sets') }})
-            as row_segment
-        ).1 as segment_key,
-        row_segment.2 as segment_value,
-        labeled.score as score,
-        labeled.is_positive as is_positive,
-        labeled.label_lag_seconds as label_lag_seconds
-    from labeled
-    left join segment_sets on labeled.model_name = segment_sets.model_name
-
-),
-
-baselines as (
-
-    select baseline_id, model_name, model_version from {{ ref('dim_baselines') }}
-
-),
-
-new_baseline_ids as (
-
-    select baseline_id
-    from {{ ref('int_baseline_rows') }}
-    where run_version > {{ last_performance_run() }}
-    union distinct
-    select baseline_id
-    from baselines
-    where model_name in (select changed_configurations.model_name from changed_configurations)
-
-),
-
-baseline_rows as (
-
-    select baseline_id, segments, score, label
-    from {{ ref('int_baseline_rows') }}
-    where baseline_id in (select new_baseline_ids.baseline_id from new_baseline_ids)
-    order by run_version desc
-    limit 1 by baseline_id, row_number
-
-),
-
-baseline_in_groups as (
-
-    select
-        baseline_rows.baseline_id as baseline_id,
-        baselines.model_name as model_name,
-        baselines.model_version as model_version,
-        'baseline' as granularity,
-        toDateTime(0, 'UTC') as window_start,
-        (
-            arrayJoin({{ segment_pairs('segments', 'segment_sets.segment_key_sets') }})
-            as baseline_segment
-        ).1 as segment_key,
-        baseline_segment.2 as segment_value,
-        baseline_rows.score as score,
-        toUInt8(ifNull(baseline_rows.label = configured_models.positive_label, 0)) as is_positive,
-        cast(null as Nullable(Float64)) as label_lag_seconds,
-        baseline_rows.label != '' as is_labeled
-    from baseline_rows
-    inner join baselines on baseline_rows.baseline_id = baselines.baseline_id
-    left join configured_models on baselines.model_name = configured_models.model_name
-    left join segment_sets on baselines.model_name = segment_sets.model_name
-
-),
-
-baseline_groups as (
-
-    select distinct {{ group_key }} from baseline_in_groups
-
-),
-
-unnumbered_groups as (
-
-    select {{ group_key }} from touched_groups
-    union all
-    select {{ group_key }} from baseline_groups
-
-),
-
--- A number stands for the seven columns of the key where there are many rows.
-groups as (
-
-    select
-        {{ group_key }},
-        row_number() over (order by {{ group_key }}) as group_number
-    from unnumbered_groups
-
-),
-
-rows_in_groups as (
-
-    select {{ group_key }}, score, is_positive, label_lag_seconds from labeled_in_groups
-    union all
-    select {{ group_key }}, score, is_positive, label_lag_seconds from baseline_in_groups
-    where is_labeled
-
-),
-
-group_rows as (
-
-    select
-        groups.group_number as group_number,
-        rows_in_groups.score as score,
-        rows_in_groups.is_positive as is_positive,
-        rows_in_groups.label_lag_seconds as label_lag_seconds
-    from rows_in_groups
-    inner join groups using ({{ group_key }})
+    {{ performance_rows("task not in ('multiclass', 'regression')", ['label', 'score']) }}
 
 ),
 
@@ -242,25 +27,144 @@ by_score as (
     select
         group_number,
         score,
-        sum(is_positive) as positives,
+        countIf(label = positive_label) as positives,
         count() as row_count,
-        groupArray(label_lag_seconds) as label_lags
-    from group_rows
+        groupArrayIf(label_lag_seconds, label = positive_label) as positive_lags,
+        groupArrayIf(label_lag_seconds, label != positive_label) as negative_lags
+    from binary_rows
     group by group_number, score
 
 ),
 
-counted as (
+counted_by_score as (
 
     select
         group_number,
         sum(row_count) as labeled_count,
         groupArrayIf(assumeNotNull(score), score is not null) as scores,
-        groupArrayIf(toUInt64(positives), score is not null) as positives_by_score,
-        groupArrayIf(toUInt64(row_count - positives), score is not null) as negatives_by_score,
-        quantilesExactInclusiveArray(0.5, 0.95)(label_lags) as label_lag_quantiles,
-        sum(length(label_lags)) as label_lag_count
+        groupArrayIf(positives, score is not null) as positives_by_score,
+        groupArrayIf(row_count - positives, score is not null) as negatives_by_score,
+        quantilesExactInclusiveArray(0.5, 0.95)(arrayConcat(positive_lags, negative_lags)) as lags,
+        arrayMax(arrayFilter(lag -> not isNaN(lag), [
+            quantileExactInclusiveArray(0.95)(positive_lags),
+            quantileExactInclusiveArray(0.95)(negative_lags)
+        ])) as slowest_class_lag,
+        sum(length(positive_lags) + length(negative_lags)) as lag_count
     from by_score
+    group by group_number
+
+),
+
+-- Multiclass models: counted by pairs of label and prediction, and by the score of each class.
+multiclass_rows as (
+
+    {{ performance_rows("task = 'multiclass'", ['label', 'predicted_label']) }}
+
+),
+
+by_pair as (
+
+    select
+        group_number,
+        label,
+        predicted_label,
+        count() as row_count,
+        groupArray(label_lag_seconds) as label_lags
+    from multiclass_rows
+    group by group_number, label, predicted_label
+
+),
+
+counted_by_pair as (
+
+    select
+        group_number,
+        sum(row_count) as labeled_count,
+        sumMapIf(map(label, row_count), predicted_label != '') as label_counts,
+        sumMapIf(map(predicted_label, row_count), predicted_label != '') as predicted_counts,
+        sumMapIf(map(label, row_count), label = predicted_label) as hit_counts,
+        quantilesExactInclusiveArray(0.5, 0.95)(label_lags) as lags,
+        arrayMax(arrayFilter(
+            lag -> not isNaN(lag),
+            mapValues(quantileExactInclusiveArrayMap(0.95)(map(label, label_lags)))
+        )) as slowest_class_lag,
+        sum(length(label_lags)) as lag_count
+    from by_pair
+    group by group_number
+
+),
+
+class_score_rows as (
+
+    {{ performance_rows("task = 'multiclass'", ['label', 'class_scores']) }}
+
+),
+
+by_class_score as (
+
+    select
+        group_number,
+        class_score.1 as class_name,
+        class_score.2 as score,
+        countIf(label = class_name) as positives,
+        countIf(label != class_name) as negatives
+    from class_score_rows
+    array join cast(class_scores, 'Array(Tuple(String, Float64))') as class_score
+    where isFinite(score)
+    group by group_number, class_name, score
+
+),
+
+counted_by_class_score as (
+
+    select
+        group_number,
+        groupArray(class_name) as class_names,
+        groupArray(score) as scores,
+        groupArray(positives) as positives_by_score,
+        groupArray(negatives) as negatives_by_score
+    from by_class_score
+    group by group_number
+
+),
+
+-- Regression models: sums over the rows whose label and prediction are numbers.
+regression_rows as (
+
+    {{ performance_rows("task = 'regression'", ['label_number', 'predicted_value']) }}
+
+),
+
+measured as (
+
+    select
+        group_number,
+        label_lag_seconds,
+        ifNull(isFinite(label_number) and isFinite(predicted_value), 0) as is_measured,
+        assumeNotNull(label_number) as number,
+        assumeNotNull(predicted_value) - number as error
+    from regression_rows
+
+),
+
+summed as (
+
+    select
+        group_number,
+        count() as labeled_count,
+        countIf(is_measured) as row_count,
+        sumKahanIf(error, is_measured) as error_sum,
+        sumKahanIf(abs(error), is_measured) as absolute_error_sum,
+        sumKahanIf(error * error, is_measured) as squared_error_sum,
+        sumKahanIf(abs(error / number), is_measured and number != 0) as relative_error_sum,
+        countIf(is_measured and number = 0) as zero_label_count,
+        varSampStableIf(error, is_measured) as error_variance,
+        varSampStableIf(abs(error), is_measured) as absolute_error_variance,
+        varPopStableIf(number, is_measured) as label_variance,
+        maxIf(number, is_measured) - minIf(number, is_measured) as label_range,
+        quantilesExactInclusive(0.5, 0.95)(label_lag_seconds) as lags,
+        count(label_lag_seconds) as lag_count
+    from measured
     group by group_number
 
 ),
@@ -275,26 +179,56 @@ final as (
         groups.window_start as window_start,
         groups.segment_key as segment_key,
         groups.segment_value as segment_value,
+        groups.task as task,
+        groups.obstacle as obstacle,
+        groups.threshold as threshold,
+        toUInt64(coalesce(
+            counted_by_score.labeled_count, counted_by_pair.labeled_count, summed.labeled_count, 0
+        )) as labeled_count,
+        {%- for place in (1, 2) %}
         multiIf(
-            configured_models.model_name is null, 'not_configured',
-            configured_models.task != 'binary', 'not_binary',
-            configured_models.positive_label = '', 'no_positive_label',
-            ''
-        ) as obstacle,
-        ifNull(configured_models.threshold, {{ var('default_threshold', 0.5) }}) as threshold,
-        toUInt64(ifNull(counted.labeled_count, 0)) as labeled_count,
-        if(counted.label_lag_count > 0, counted.label_lag_quantiles[1], null)
-            as label_lag_p50_seconds,
-        if(counted.label_lag_count > 0, counted.label_lag_quantiles[2], null)
-            as label_lag_p95_seconds,
+            counted_by_score.lag_count > 0, counted_by_score.lags[{{ place }}],
+            counted_by_pair.lag_count > 0, counted_by_pair.lags[{{ place }}],
+            summed.lag_count > 0, summed.lags[{{ place }}],
+            null
+        ) as label_lag_{{ 'p50' if place == 1 else 'p95' }}_seconds,
+        {%- endfor %}
+        multiIf(
+            obstacle = '' and counted_by_score.lag_count > 0, counted_by_score.slowest_class_lag,
+            counted_by_pair.lag_count > 0, counted_by_pair.slowest_class_lag,
+            null
+        ) as slowest_class_lag_p95_seconds,
         -- One element per distinct score; empty where the obstacle leaves nothing to compute.
-        if(obstacle = '', counted.scores, []) as scores,
-        if(obstacle = '', counted.positives_by_score, []) as positives,
-        if(obstacle = '', counted.negatives_by_score, []) as negatives,
+        if(obstacle = '', counted_by_score.scores, []) as scores,
+        if(obstacle = '', counted_by_score.positives_by_score, []) as positives,
+        if(obstacle = '', counted_by_score.negatives_by_score, []) as negatives,
+        -- One element per class that is a label, a prediction or has a score.
+        arraySort(arrayDistinct(arrayConcat(
+            mapKeys(counted_by_pair.label_counts),
+            mapKeys(counted_by_pair.predicted_counts),
+            counted_by_class_score.class_names
+        ))) as classes,
+        {%- for counts in ('label', 'predicted', 'hit') %}
+        arrayMap(class -> counted_by_pair.{{ counts }}_counts[class], classes)
+            as class_{{ 'true_positives' if counts == 'hit' else counts ~ '_counts' }},
+        {%- endfor %}
+        -- One element per class and distinct score of it.
+        arrayMap(class -> toUInt32(indexOf(classes, class)), counted_by_class_score.class_names)
+            as class_score_places,
+        counted_by_class_score.scores as class_scores,
+        counted_by_class_score.positives_by_score as class_score_positives,
+        counted_by_class_score.negatives_by_score as class_score_negatives,
+        -- The moments of dbt_project/python/regression.py.
+        toUInt64(ifNull(summed.row_count, 0)) as row_count,
+        {%- for moment in moments %}
+        toFloat64(ifNull(summed.{{ moment }}, 0)) as {{ moment }},
+        {%- endfor %}
         {{ run_version() }} as run_version
     from groups
-    left join counted on groups.group_number = counted.group_number
-    left join configured_models on groups.model_name = configured_models.model_name
+    left join counted_by_score on groups.group_number = counted_by_score.group_number
+    left join counted_by_pair on groups.group_number = counted_by_pair.group_number
+    left join counted_by_class_score on groups.group_number = counted_by_class_score.group_number
+    left join summed on groups.group_number = summed.group_number
 
 )
 

@@ -21,6 +21,14 @@ segment_sets as (
 
 ),
 
+binary_models as (
+
+    select model_name, ifNull(threshold, {{ var('default_threshold', 0.5) }}) as threshold
+    from {{ ref('models') }}
+    where task = 'binary'
+
+),
+
 predictions as (
 
     select
@@ -32,9 +40,12 @@ predictions as (
         latest.status as status,
         -- A negative latency is a clock's mistake, no measurement.
         if(latest.latency_ms >= 0 and isFinite(latest.latency_ms), latest.latency_ms, null) as latency_ms,
+        if(latest.score between 0 and 1, latest.score, null) as probability,
+        binary_models.threshold as threshold,
         {{ segment_pairs('latest.segments', 'segment_sets.segment_key_sets') }} as segment_pairs
     from {{ ref('int_predictions_latest') }} as latest
     left join segment_sets on latest.model_name = segment_sets.model_name
+    left join binary_models on latest.model_name = binary_models.model_name
     where
         (latest.model_name, latest.model_version, latest.predicted_hour) in (
             select touched_hours.model_name, touched_hours.model_version, touched_hours.predicted_hour
@@ -58,6 +69,13 @@ counted as (
         sumMapIf(
             map({{ latency_bucket('assumeNotNull(latency_ms)') }}, toUInt64(1)), latency_ms is not null
         ) as latency_buckets,
+        sumMapIf(
+            map(
+                {{ score_bucket('assumeNotNull(probability)', 'assumeNotNull(threshold)') }},
+                toUInt64(1)
+            ),
+            probability is not null and threshold is not null
+        ) as score_buckets,
         min(predicted_at) as first_predicted_at,
         max(predicted_at) as last_predicted_at,
         max(landed_at) as last_landed_at
@@ -112,6 +130,7 @@ final as (
         latency_count,
         latency_sum,
         latency_buckets,
+        score_buckets,
         first_predicted_at,
         last_predicted_at,
         last_landed_at,
@@ -131,6 +150,7 @@ final as (
         0 as latency_count,
         0. as latency_sum,
         cast(map(), 'Map(UInt16, UInt64)') as latency_buckets,
+        cast(map(), 'Map(UInt32, UInt64)') as score_buckets,
         toDateTime64(0, 3, 'UTC') as first_predicted_at,
         toDateTime64(0, 3, 'UTC') as last_predicted_at,
         toDateTime64(0, 3, 'UTC') as last_landed_at,

@@ -1,6 +1,6 @@
 with source as (
 
-    select * from {{ source('raw', 'baselines') }}
+    select * from {{ source('raw', 'baselines') }} {{ is_known() }}
 
 ),
 

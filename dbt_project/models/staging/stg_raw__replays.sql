@@ -1,6 +1,6 @@
 with source as (
 
-    select * from {{ source('raw', 'replays') }}
+    select * from {{ source('raw', 'replays') }} {{ is_known() }}
 
 ),
 
