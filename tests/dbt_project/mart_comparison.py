@@ -22,6 +22,8 @@ MARTS = (
         for subject in ("data_quality", "feature_drift", "model_performance", "service")
         for window in ("daily", "weekly", "monthly")
     ),
+    "fct_data_quality_hourly",
+    "fct_feature_drift_hourly",
     "fct_predictions",
     "fct_rejected_events",
     "fct_reject_rates",
