@@ -65,7 +65,7 @@ def next_steps(weeks: int) -> Sequence[tuple[str, str]]:
             "Which inputs have drifted at which airport, and for how many weeks?",
             "select segment_value, feature_name, count() as weeks, max(psi) as worst "
             "from fct_feature_drift_weekly "
-            "where verdict = 'drift' and segment_key = 'origin' "
+            "where verdict = 'drift' and comparison = 'baseline' and segment_key = 'origin' "
             "group by all order by weeks desc, worst desc limit 20",
         ),
         (

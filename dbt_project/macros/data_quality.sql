@@ -11,6 +11,7 @@
     'row_count', 'null_count', 'missing_count', 'type_mismatch_count', 'number_count', 'zero_count',
     'number_sum', 'number_sum_of_squares', 'number_min', 'number_max',
 ] -%}
+{%- set percents = [5, 25, 50, 75, 95] -%}
 with touched_windows as (
 
     {{ touched_windows(granularity) }}
@@ -33,8 +34,18 @@ configured_models as (
 
 binning as (
 
-    select baseline_id, feature_name, feature_type, min_value, max_value, declared_nullable
-    from {{ ref('int_feature_binning_latest') }}
+    select
+        baseline_id,
+        feature_name,
+        feature_type,
+        min_value,
+        max_value,
+        declared_nullable,
+        points,
+        {{ centre_of_numbers('bins') }} as centre,
+        {{ unit_of_numbers('bins') }} as unit,
+        arrayMap(point -> {{ number_bucket('point', 'centre', 'unit') }}, points) as point_buckets
+    from {{ ref('int_feature_binning_latest') }} as bins
 
 ),
 
@@ -43,8 +54,9 @@ own_baselines as (
     select
         baseline_id, segment_key, segment_value, feature_name,
         {% for column in baseline_columns -%}
-        {{ column }} as own_{{ column }}{{ ',' if not loop.last }}
-        {% endfor %}
+        {{ column }} as own_{{ column }},
+        {% endfor -%}
+        number_buckets as own_number_buckets
     from {{ ref('int_baseline_histograms_latest') }}
     where baseline_id in (select active_baselines.active_baseline_id from active_baselines)
 
@@ -55,36 +67,34 @@ whole_baselines as (
     select
         baseline_id, feature_name,
         {% for column in baseline_columns -%}
-        own_{{ column }} as whole_{{ column }}{{ ',' if not loop.last }}
-        {% endfor %}
+        own_{{ column }} as whole_{{ column }},
+        {% endfor -%}
+        own_number_buckets as whole_number_buckets
     from own_baselines
     where segment_key = 'all'
 
 ),
 
-daily as (
+counts_to_sum as (
 
-    select
-        *,
-        {{ window_start('window_start', granularity) }} as window_of_day
-    from {{ ref('int_feature_histograms_daily') }}
+    {{ histograms_by_window(granularity) }}
 
 ),
 
 windowed as (
 
     select
-        daily.baseline_id as baseline_id,
-        daily.model_name as model_name,
-        daily.model_version as model_version,
-        daily.window_of_day as window_start,
-        daily.segment_key as segment_key,
-        daily.segment_value as segment_value,
-        daily.feature_name as feature_name,
+        counts_to_sum.baseline_id as baseline_id,
+        counts_to_sum.model_name as model_name,
+        counts_to_sum.model_version as model_version,
+        counts_to_sum.window_of_row as window_start,
+        counts_to_sum.segment_key as segment_key,
+        counts_to_sum.segment_value as segment_value,
+        counts_to_sum.feature_name as feature_name,
         {{ histogram_columns(merge=true) }}
-    from daily
+    from counts_to_sum
     where
-        (daily.model_name, daily.model_version, daily.window_of_day) in (
+        (counts_to_sum.model_name, counts_to_sum.model_version, counts_to_sum.window_of_row) in (
             select touched_windows.model_name, touched_windows.model_version, touched_windows.window_start
             from touched_windows
         )
@@ -122,8 +132,9 @@ beside_baseline as (
         {% for column in baseline_columns -%}
         multiIf(
             baseline_scope = 'segment', own_{{ column }}, baseline_scope = 'all', whole_{{ column }}, null
-        ) as baseline_{{ column }}{{ ',' if not loop.last }}
-        {% endfor %}
+        ) as baseline_{{ column }},
+        {% endfor -%}
+        if(baseline_scope = 'segment', own_number_buckets, whole_number_buckets) as baseline_number_buckets
     from against_active
     left join own_baselines using (baseline_id, segment_key, segment_value, feature_name)
     left join whole_baselines using (baseline_id, feature_name)
@@ -161,11 +172,14 @@ final as (
         unseen_count / row_count as unseen_rate,
         if(feature_type = 'numeric', zero_count, null) as zero_count,
         zero_count / row_count as zero_rate,
-        {{ mean_of_sums('number_count', 'number_sum') }} as mean,
+        {{ mean_of_sums('number_count', 'number_sum', 'centre') }} as mean,
         {{ standard_deviation_of_sums(
             'number_count', 'number_sum', 'number_sum_of_squares', 'number_min', 'number_max'
         ) }} as standard_deviation,
         number_min,
+        {% for percent in percents -%}
+        {{ number_percentile('number_buckets', percent, '') }} as p{{ '%02d' % percent }},
+        {% endfor -%}
         number_max,
         min_value,
         max_value,
@@ -177,12 +191,16 @@ final as (
         if(
             feature_type = 'numeric', baseline_zero_count / baseline_row_count, null
         ) as baseline_zero_rate,
-        {{ mean_of_sums('baseline_number_count', 'baseline_number_sum') }} as baseline_mean,
+        {{ mean_of_sums('baseline_number_count', 'baseline_number_sum', 'centre') }} as baseline_mean,
         {{ standard_deviation_of_sums(
             'baseline_number_count', 'baseline_number_sum', 'baseline_number_sum_of_squares',
             'baseline_number_min', 'baseline_number_max'
         ) }} as baseline_standard_deviation,
         baseline_number_min,
+        {% for percent in percents -%}
+        {{ number_percentile('baseline_number_buckets', percent, 'baseline_') }}
+            as baseline_p{{ '%02d' % percent }},
+        {% endfor -%}
         baseline_number_max,
         multiIf(
             baseline_id = '', 'no_baseline',

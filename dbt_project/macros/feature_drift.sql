@@ -1,27 +1,10 @@
-{#- Drift of every feature in every segment and window of one granularity against the baseline; every
-    column is defined in docs/metrics.md. The unit of recomputation is a window with all its segments and
-    features, because q-values belong to the family. -#}
+{#- Drift of every feature in every segment and window of one granularity, against the baseline and against
+    the previous window; every column is defined in docs/metrics.md. The unit of recomputation is a family:
+    a comparison of a window with all its segments and features, because q-values belong to it. -#}
 {% macro feature_drift(granularity) -%}
 {%- set ranks = {'': 0, 'hour': 1, 'day': 2, 'week': 3, 'month': 4} -%}
-with touched_windows as (
-
-    {{ changed_drift_windows(granularity) }}
-
-),
-
-active_baselines as (
-
-    select model_name, model_version, baseline_id as active_baseline_id
-    from {{ ref('dim_baselines') }}
-    where is_active = 1
-
-),
-
-configured_models as (
-
-    select model_name, min_rows from {{ ref('models') }}
-
-),
+{%- set family = 'model_name, model_version, comparison, window_start' -%}
+with {{ drift_sides(granularity) }},
 
 binning as (
 
@@ -30,24 +13,26 @@ binning as (
         feature_name,
         feature_type as binned_type,
         min_granularity as binned_min_granularity,
+        pieces,
+        standard_deviation as unit_of_distance,
         importance
     from {{ ref('int_feature_binning_latest') }}
 
 ),
 
-baseline_histograms as (
+whole_baselines as (
 
     select
-        baseline_id, segment_key, segment_value, feature_name, bin_counts as own_baseline_counts
-    from {{ ref('int_baseline_histograms_latest') }}
-
-),
-
-whole_baseline_histograms as (
-
-    select baseline_id, feature_name, own_baseline_counts as whole_baseline_counts
+        baseline_histograms.baseline_id as baseline_id,
+        baseline_histograms.feature_name as feature_name,
+        baseline_histograms.own_baseline_counts as whole_baseline_counts,
+        baseline_clusters.own_baseline_clustered_rows as whole_clustered_rows,
+        baseline_clusters.own_baseline_clusters as whole_clusters
     from baseline_histograms
-    where segment_key = 'all'
+    left join baseline_clusters
+        on baseline_histograms.baseline_id = baseline_clusters.baseline_id
+        and baseline_clusters.segment_key = 'all'
+    where baseline_histograms.segment_key = 'all'
 
 ),
 
@@ -55,6 +40,7 @@ baseline_psi as (
 
     select
         baseline_id,
+        comparison,
         segment_key as baseline_segment_key,
         segment_value as baseline_segment_value,
         feature_name,
@@ -64,127 +50,44 @@ baseline_psi as (
 
 ),
 
-daily as (
-
-    select
-        *,
-        {{ window_start('window_start', granularity) }} as window_of_day
-    from {{ ref('int_feature_histograms_daily') }}
-
-),
-
-windowed as (
-
-    select
-        daily.baseline_id as baseline_id,
-        daily.model_name as model_name,
-        daily.model_version as model_version,
-        daily.window_of_day as window_start,
-        daily.segment_key as segment_key,
-        daily.segment_value as segment_value,
-        daily.feature_name as feature_name,
-        sum(daily.row_count) as row_count,
-        sumForEach(daily.bin_counts) as bin_counts
-    from daily
-    where
-        (daily.model_name, daily.model_version, daily.window_of_day) in (
-            select model_name, model_version, window_start from touched_windows
-        )
-    group by
-        baseline_id, model_name, model_version, window_start, segment_key, segment_value, feature_name
-
-),
-
--- Rows of an older baseline of the same model version stay in the histograms; here the active one counts.
-against_active as (
-
-    select
-        * except (active_baseline_id, min_rows),
-        ifNull(min_rows, {{ var('default_min_rows') }}) as min_rows,
-        max(row_count) over (
-            partition by model_name, model_version, window_start, segment_key, segment_value
-        ) as segment_row_count
-    from windowed
-    left join active_baselines using (model_name, model_version)
-    left join configured_models using (model_name)
-    where baseline_id = ifNull(active_baseline_id, '')
-
-),
-
-beside_own_baseline as (
-
-    select *
-    from against_active
-    left join baseline_histograms using (baseline_id, segment_key, segment_value, feature_name)
-
-),
-
--- Too small to judge one by one, perhaps large enough together.
-small_segments as (
-
-    select * from beside_own_baseline
-    where segment_row_count < min_rows and segment_key != 'all'
-
-),
-
-pooled as (
-
-    select
-        baseline_id,
-        model_name,
-        model_version,
-        window_start,
-        segment_key,
-        '__small__' as segment_value,
-        feature_name,
-        sum(row_count) as row_count,
-        sumForEach(bin_counts) as bin_counts,
-        any(min_rows) as min_rows,
-        sum(segment_row_count) as segment_row_count,
-        sumForEach(own_baseline_counts) as own_baseline_counts
-    from small_segments
-    group by baseline_id, model_name, model_version, window_start, segment_key, feature_name
-
-),
-
-unioned as (
-
-    select
-        baseline_id, model_name, model_version, window_start, segment_key, segment_value, feature_name,
-        row_count, bin_counts, min_rows, segment_row_count, own_baseline_counts
-    from beside_own_baseline
-    union all
-    select
-        baseline_id, model_name, model_version, window_start, segment_key, segment_value, feature_name,
-        row_count, bin_counts, min_rows, segment_row_count, own_baseline_counts
-    from pooled
-
-),
-
-beside_baseline as (
+compared as (
 
     select
         * except (
-            bin_counts, own_baseline_counts, whole_baseline_counts, binned_type, binned_min_granularity
+            bin_counts, reference_counts, whole_baseline_counts, binned_type, binned_min_granularity,
+            clusters, reference_clusters, whole_clusters, clustered_rows, reference_clustered_rows,
+            whole_clustered_rows
         ),
         ifNull(binned_type, '') as feature_type,
         ifNull(binned_min_granularity, '') as min_granularity,
         arrayMap(bin_count -> toUInt64(bin_count), bin_counts) as current_bin_counts,
         multiIf(
             baseline_id = '' or feature_type = '', 'none',
-            arraySum(own_baseline_counts) >= min_rows, 'segment',
+            comparison = 'previous', if(arraySum(reference_counts) > 0, 'segment', 'none'),
+            arraySum(reference_counts) >= min_rows, 'segment',
             'all'
         ) as baseline_scope,
         multiIf(
-            baseline_scope = 'segment', own_baseline_counts,
+            baseline_scope = 'segment', reference_counts,
             baseline_scope = 'all', whole_baseline_counts,
             []
         ) as baseline_bin_counts,
-        if(baseline_scope = 'all', 'all', segment_key) as baseline_segment_key,
-        if(baseline_scope = 'all', 'all', segment_value) as baseline_segment_value
-    from unioned
+        multiIf(
+            baseline_scope = 'segment', segment_key, baseline_scope = 'all', 'all', ''
+        ) as baseline_segment_key,
+        multiIf(
+            baseline_scope = 'segment', segment_value, baseline_scope = 'all', 'all', ''
+        ) as baseline_segment_value,
+        {{ design_effect('clustered_rows', 'clusters') }} as design_effect,
+        multiIf(
+            baseline_scope = 'segment',
+            {{ design_effect('reference_clustered_rows', 'reference_clusters') }},
+            baseline_scope = 'all', {{ design_effect('whole_clustered_rows', 'whole_clusters') }},
+            null
+        ) as baseline_design_effect
+    from sides
     left join binning using (baseline_id, feature_name)
-    left join whole_baseline_histograms using (baseline_id, feature_name)
+    left join whole_baselines using (baseline_id, feature_name)
 
 ),
 
@@ -193,14 +96,34 @@ counted as (
     select
         *,
         arraySum(baseline_bin_counts) as baseline_count,
-        if(baseline_scope = 'none', row_count, arraySum(current_bin_counts)) as current_count,
+        if(
+            feature_type = '', row_count, arraySum(current_bin_counts)
+        ) as current_count,
         if(
             baseline_scope = 'none', [], {{ kept_bins('baseline_bin_counts', 'current_bin_counts') }}
         ) as kept,
         {{ smoothed_shares('kept', 'baseline_count', 'current_count') }} as shares,
-        {{ rare_bins_pooled('kept', 'baseline_count', 'current_count') }} as tested,
-        {{ smoothed_shares('tested', 'baseline_count', 'current_count') }} as tested_shares
-    from beside_baseline
+        -- Rows that depend on each other are worth fewer independent ones.
+        baseline_count / ifNull(baseline_design_effect, 1) as effective_baseline_count,
+        current_count / ifNull(design_effect, 1) as effective_count,
+        {{ rare_bins_pooled('kept', 'baseline_count', 'effective_count') }} as tested,
+        {{ smoothed_shares('tested', 'baseline_count', 'current_count') }} as tested_shares,
+        -- Numbers of known size: __missing__, __invalid__ and __other__ have no place on the line.
+        arraySlice(baseline_bin_counts, 1, arrayMax(pieces.1)) as placed_baseline_counts,
+        arraySlice(current_bin_counts, 1, arrayMax(pieces.1)) as placed_counts,
+        baseline_scope != 'none'
+        and notEmpty(pieces)
+        and arraySum(placed_baseline_counts) > 0
+        and arraySum(placed_counts) > 0 as are_numbers_compared,
+        if(
+            are_numbers_compared,
+            {{ cumulative_differences(
+                'pieces', 'placed_baseline_counts', 'placed_counts',
+                'arraySum(placed_baseline_counts)', 'arraySum(placed_counts)'
+            ) }},
+            []
+        ) as differences
+    from compared
 
 ),
 
@@ -216,7 +139,13 @@ measured as (
                 {{ ranks.keys() | list }}, {{ ranks.values() | list }}, 0
             ), 'below_min_granularity',
             {{ window_end('window_start', granularity) }} > {{ as_of() }}, 'window_open',
+            feature_name = '__label__'
+            and {{ are_labels_incomplete(
+                window_end('window_start', granularity), 'label_maturity_hours'
+            ) }}, 'labels_not_complete',
+            comparison = 'previous' and baseline_scope = 'none', 'no_previous_window',
             segment_row_count < min_rows, 'below_min_rows',
+            baseline_count < min_rows and comparison = 'previous', 'previous_below_min_rows',
             baseline_count < min_rows, 'baseline_below_min_rows',
             ''
         ) as obstacle,
@@ -247,7 +176,11 @@ measured as (
             baseline_scope = 'none',
             null, arraySum(share -> abs(share.1 - share.2), shares) / 2
         ) as tv_distance,
-        1 / baseline_count + 1 / current_count as sampling_variance,
+        if(are_numbers_compared, arrayMax(arrayMap(step -> abs(step), differences)), null) as ks_binned,
+        if(are_numbers_compared and unit_of_distance > 0, {{ area_between_distributions(
+            'pieces', 'differences'
+        ) }} / unit_of_distance, null) as wasserstein_binned,
+        1 / effective_baseline_count + 1 / effective_count as sampling_variance,
         if(
             baseline_scope = 'none', null, (length(kept) - 1) * sampling_variance
         ) as psi_noise,
@@ -260,7 +193,7 @@ measured as (
         ) as p_value
     from counted
     left join baseline_psi
-        using (baseline_id, feature_name, baseline_segment_key, baseline_segment_value)
+        using (baseline_id, comparison, feature_name, baseline_segment_key, baseline_segment_value)
 
 ),
 
@@ -271,11 +204,11 @@ ranked as (
         *,
         obstacle = '' as is_tested,
         row_number() over (
-            partition by model_name, model_version, window_start, obstacle = ''
+            partition by {{ family }}, obstacle = ''
             order by p_value asc, segment_key asc, segment_value asc, feature_name asc
         ) as rank_in_family,
         count() over (
-            partition by model_name, model_version, window_start, obstacle = ''
+            partition by {{ family }}, obstacle = ''
         ) as tests_in_family
     from measured
 
@@ -287,7 +220,7 @@ tested as (
         *,
         if(
             is_tested,
-            {{ benjamini_hochberg('p_value', 'model_name, model_version, window_start, is_tested') }},
+            {{ benjamini_hochberg('p_value', family ~ ', is_tested') }},
             null
         ) as q_value
     from ranked
@@ -302,7 +235,7 @@ judged as (
         and (psi_baseline_p95 is null or psi > psi_baseline_p95)
             as is_beyond_noise,
         multiIf(
-            obstacle in ('below_min_rows', 'baseline_below_min_rows'), 'insufficient_data',
+            endsWith(obstacle, 'below_min_rows'), 'insufficient_data',
             obstacle != '', 'not_evaluated',
             psi >= {{ var('psi_drift') }} and is_beyond_noise, 'drift',
             psi >= {{ var('psi_warning') }} and is_beyond_noise, 'warning',
@@ -324,7 +257,7 @@ final as (
         toLowCardinality(model_name) as model_name,
         toLowCardinality(model_version) as model_version,
         toLowCardinality(baseline_id) as baseline_id,
-        'baseline' as comparison,
+        comparison,
         toLowCardinality(segment_key) as segment_key,
         toLowCardinality(segment_value) as segment_value,
         toLowCardinality(feature_name) as feature_name,
@@ -342,6 +275,10 @@ final as (
         js_distance,
         hellinger,
         tv_distance,
+        ks_binned,
+        if(isFinite(wasserstein_binned), wasserstein_binned, null) as wasserstein_binned,
+        design_effect,
+        baseline_design_effect,
         psi_noise,
         if(psi is null, null, greatest(psi - psi_noise, 0)) as psi_debiased,
         p_value,
@@ -349,7 +286,10 @@ final as (
         psi_baseline_p95,
         verdict,
         reason,
-        toUInt8(ifNull(tv_distance > 0.99, 0)) as is_saturated,
+        -- Of the counts as they are: smoothing would hide it where the rows are few.
+        toUInt8(notEmpty(kept) and arraySum(
+            pair -> least(pair.1 / baseline_count, pair.2 / current_count), kept
+        ) < 0.01) as is_saturated,
         baseline_bin_counts,
         current_bin_counts,
         {{ run_version() }} as run_version

@@ -1,5 +1,6 @@
 {#- The columns of counts that a histogram row carries, each with the aggregate that merges it: sums, so
-    that a day is the sum of its hours. -#}
+    that a day is the sum of its hours. `number_sum` and `number_sum_of_squares` are about the centre of the
+    feature (centre_of_numbers). -#}
 {% macro histogram_columns(merge=false) -%}
     {%- set sums = [
         'row_count', 'null_count', 'missing_count', 'type_mismatch_count', 'non_finite_count',
@@ -12,8 +13,9 @@
         {%- endfor %}
             min(number_min) as number_min,
             max(number_max) as number_max,
-            sumForEach(bin_counts) as bin_counts
+            sumForEach(bin_counts) as bin_counts,
+            sumMap(number_buckets) as number_buckets
     {%- else -%}
-        {{ sums | join(', ') }}, number_min, number_max, bin_counts
+        {{ sums | join(', ') }}, number_min, number_max, bin_counts, number_buckets
     {%- endif -%}
 {%- endmacro %}

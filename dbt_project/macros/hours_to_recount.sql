@@ -1,9 +1,9 @@
 {#- The (model_name, model_version, predicted_hour) of predictions whose hourly counts are not what they
     would be now: rows came to them or left them, the model is configured otherwise, or the run was told
-    to recompute them. -#}
-{% macro hours_to_recount() -%}
+    to recompute them. `predictions` names another table of hours: that of labels. -#}
+{% macro hours_to_recount(predictions='int_predictions') -%}
     select distinct model_name, model_version, predicted_hour
-    from {{ ref('int_predictions') }}
+    from {{ ref(predictions) }}
     where
         run_version > {{ last_run_version() }}
         {#- While parsing, every reference counts. -#}

@@ -6,13 +6,14 @@
     } -%}
     {%- for name in [
         'psi', 'psi_debiased', 'kl_current_baseline', 'kl_baseline_current', 'js_distance', 'hellinger',
-        'tv_distance',
+        'tv_distance', 'ks_binned', 'wasserstein_binned',
     ] -%}
         {%- do metrics['feature_drift'].update({name: (name, 'current_count')}) -%}
     {%- endfor -%}
     {%- for name in [
         'null_rate', 'missing_rate', 'type_mismatch_rate', 'non_finite_rate', 'below_min_rate',
         'above_max_rate', 'unseen_rate', 'zero_rate', 'mean', 'standard_deviation',
+        'p05', 'p25', 'p50', 'p75', 'p95',
     ] -%}
         {%- do metrics['data_quality'].update({name: (name, 'row_count')}) -%}
     {%- endfor -%}

@@ -1,4 +1,5 @@
-{#- The population standard deviation of numbers of which count, sum, sum of squares and range are kept; null
+{#- The population standard deviation of numbers of which count, sum, sum of squares (about
+    any centre) and range are kept; null
     where there are none. Equal numbers give exactly 0, which the difference of two large sums would not. -#}
 {% macro standard_deviation_of_sums(number_count, number_sum, number_sum_of_squares, number_min, number_max) -%}
     multiIf(

@@ -14,14 +14,17 @@ import pytest
 from tests.dbt_project.drift_oracle import Model, Row
 from tests.dbt_project.drift_rows import SHOP, UNLISTED, populations
 from tests.dbt_project.event_stories import AS_OF, Story, land_happenings, make_story, merged_seeds
+from tests.dbt_project.fault_rows import faulty_models, model_lines, segment_set_lines
 from tests.dbt_project.mart_comparison import Marts, read_marts
 from tests.dbt_project.warehouse import Warehouse
 from tests.warehouse_fixtures import ClickHouseProcess
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 GRANULARITIES = {"day": "daily", "week": "weekly", "month": "monthly"}
-DRIFT_MARTS = [f"+fct_feature_drift_{name}" for name in GRANULARITIES.values()] + [
-    "+dim_baseline_bins"
+DRIFT_GRANULARITIES = {"hour": "hourly", **GRANULARITIES}
+DRIFT_MARTS = [f"+fct_feature_drift_{name}" for name in DRIFT_GRANULARITIES.values()] + [
+    "+dim_baseline_bins",
+    "+fct_data_quality_daily",
 ]
 START = datetime(2025, 1, 1, tzinfo=UTC)
 MOTIVATION = Model(name="motivation", task="", types={"x": "numeric"})
@@ -80,14 +83,24 @@ def drift_warehouse(make_warehouse: MakeWarehouse) -> Warehouse:
             "models": [
                 f"{SHOP.name},binary,{SHOP.positive_label},{SHOP.threshold},1,48,{SHOP.min_rows},,,",
                 "price,regression,,,1,48,100,,,",
-                "genre,multiclass,,,b,48,50,,,",
+                "genre,multiclass,,,b,48,50,entity_id,,",
+                "meter,regression,,,1,48,15,device,,",
                 "motivation,,,,1,48,300,,,",
+                *model_lines(),
             ],
-            "segment_sets": ["shop,region", "shop,channel|region", "genre,store"],
+            "segment_sets": [
+                "shop,region,",
+                "shop,channel|region,day",
+                "genre,store,",
+                "meter,site,hour",
+                "meter,unit,",
+                *segment_set_lines(),
+            ],
             "features": [
                 "shop,weekday,,,,,week",
                 "shop,hour_of_day,,,,,day",
                 "shop,postal_code,categorical,,,,",
+                "meter,hour_of_day,,,,,day",
             ],
         },
         variables={"baseline_backfill_days": 3650},
@@ -103,6 +116,10 @@ def drift_warehouse(make_warehouse: MakeWarehouse) -> Warehouse:
             warehouse.register_baseline(replace(model, types=types), version, population.baseline)
         elif population.baseline:
             warehouse.register_baseline(model, version, population.baseline)
+    for faulty in faulty_models():
+        for version, current in faulty.current.items():
+            warehouse.land_rows(faulty.model.name, version, current)
+            warehouse.register_baseline(faulty.model, version, faulty.baseline)
     for case, rows in motivating_rows().items():
         warehouse.land_rows(MOTIVATION.name, case, rows.current)
         warehouse.register_baseline(MOTIVATION, case, rows.baseline)

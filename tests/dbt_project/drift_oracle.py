@@ -10,10 +10,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
-Counts = NDArray[np.int64]
+from tests.dbt_project.distance_oracle import (
+    Binning,
+    Counts,
+    binned_distances,
+    distances,
+    make_binning,
+    p_value_of,
+    psi_of,
+)
+
 Pair = tuple[str, str]
 WARNING, DRIFT, FALSE_DISCOVERY_RATE = 0.10, 0.25, 0.10
 RANKS = {"": 0, "hour": 1, "day": 2, "week": 3, "month": 4}
@@ -29,6 +37,9 @@ class Row:
     score: float | None = None
     value: float | None = None
     label: str | None = None
+    truth: str | None = None
+    """What came true, if that is known; `label` is what was predicted."""
+    entity: str | None = None
 
 
 @dataclass(frozen=True)
@@ -43,84 +54,8 @@ class Model:
     threshold: float = 0.5
     segment_sets: Sequence[Sequence[str]] = ()
     min_granularity: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Binning:
-    """The bins of one feature: intervals, single values or categories, other, missing, invalid."""
-
-    feature_type: str
-    edges: tuple[float, ...] = ()
-    points: tuple[float, ...] = ()
-    categories: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> int:
-        if self.edges:
-            return len(self.edges) + 1 + len(self.points) + 2
-        return len(self.points) + len(self.categories) + 1 + 2
-
-    def index(self, value: object) -> int:
-        missing, invalid = self.size - 2, self.size - 1
-        if value is None:
-            return missing
-        if self.feature_type == "numeric":
-            if isinstance(value, bool | str | list) or not math.isfinite(float(value)):  # type: ignore[arg-type]
-                return invalid
-            number = float(value)  # type: ignore[arg-type]
-            if number in self.points:
-                return (len(self.edges) + 1 if self.edges else 0) + self.points.index(number)
-            if self.edges:
-                return sum(edge < number for edge in self.edges)
-            return len(self.points)
-        if isinstance(value, list) or (
-            self.feature_type == "boolean" and not isinstance(value, bool)
-        ):
-            return invalid
-        category = category_text(value)
-        if category in self.categories:
-            return self.categories.index(category)
-        return len(self.categories)
-
-
-def category_text(value: object) -> str:
-    """Give a category as text: 1 and 1.0 are the same."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(int(value)) if float(value).is_integer() else repr(float(value))
-    return str(value)
-
-
-def make_binning(feature_type: str, values: Sequence[object]) -> Binning:
-    """Make the bins of a feature from its baseline values."""
-    if feature_type == "numeric":
-        numbers = np.array(
-            [
-                float(value)
-                for value in values
-                if isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and math.isfinite(value)
-            ]
-        )
-        distinct, counts = np.unique(numbers, return_counts=True)
-        if len(distinct) <= 20:
-            return Binning(feature_type, points=tuple(distinct.tolist()))
-        is_point = counts * 10 >= len(numbers)
-        points = distinct[is_point]
-        rest = numbers[~np.isin(numbers, points)]
-        deciles = np.unique(np.quantile(rest, np.arange(1, 10) / 10))
-        return Binning(feature_type, edges=tuple(deciles.tolist()), points=tuple(points.tolist()))
-    seen = Counter(
-        category_text(value)
-        for value in values
-        if value is not None
-        and not isinstance(value, list)
-        and (feature_type == "categorical" or isinstance(value, bool))
-    )
-    ranked = sorted(seen, key=lambda category: (-seen[category], category))
-    return Binning(feature_type, categories=tuple(ranked[:50]))
+    hourly_sets: Sequence[Sequence[str]] = ()
+    cluster_key: str = ""
 
 
 def segment_pairs(row: Row, model: Model) -> list[Pair]:
@@ -151,6 +86,8 @@ def with_output(row: Row, model: Model) -> dict[str, Any]:
 
 def window_start(moment: datetime, granularity: str) -> datetime:
     """Give the start of the window that holds a time; weeks start on Monday."""
+    if granularity == "hour":
+        return moment.replace(minute=0, second=0, microsecond=0)
     day = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     if granularity == "week":
         return day - timedelta(days=day.weekday())
@@ -161,63 +98,46 @@ def window_end(start: datetime, granularity: str) -> datetime:
     """Give the end (exclusive) of the window that starts at a time."""
     if granularity == "month":
         return (start + timedelta(days=32)).replace(day=1)
-    return start + timedelta(days=7 if granularity == "week" else 1)
+    return (
+        start + {"hour": timedelta(hours=1), "day": timedelta(1), "week": timedelta(7)}[granularity]
+    )
 
 
-def smoothed(counts: Counts) -> NDArray[np.float64]:
-    """Give shares with half a count added to each bin."""
-    shares: NDArray[np.float64] = (counts + 0.5) / (counts.sum() + 0.5 * len(counts))
-    return shares
+def previous_window(start: datetime, granularity: str) -> datetime:
+    """Give the start of the window that ends where another one starts."""
+    return window_start(start - timedelta(microseconds=1), granularity)
 
 
-def psi_of(baseline: Counts, current: Counts) -> float:
-    """Give the population stability index of two vectors of counts."""
-    kept = baseline + current > 0
-    p, q = smoothed(baseline[kept]), smoothed(current[kept])
-    return float(np.sum((q - p) * np.log(q / p)))
+@dataclass
+class Cell:
+    """What was counted of one group and segment.
+
+    `sizes` are the rows of each feature, `bins` the counts of those that have bins.
+    """
+
+    size: int = 0
+    sizes: Counter[str] = field(default_factory=Counter)
+    bins: dict[str, Counts] = field(default_factory=dict)
+    clusters: set[object] = field(default_factory=set)
+    has_cluster: bool = False
+
+    def add(
+        self, values: Mapping[str, Any], binnings: Mapping[str, Binning], cluster: object
+    ) -> None:
+        self.size += 1
+        self.has_cluster |= cluster is not None
+        self.clusters.add(object() if cluster is None else cluster)
+        # Of the label only rows that have one count.
+        for name in (set(binnings) - {"__label__"}) | set(values):
+            self.sizes[name] += 1
+            if name in binnings:
+                self.counts(name, binnings[name])[binnings[name].index(values.get(name))] += 1
+
+    def counts(self, name: str, binning: Binning) -> Counts:
+        return self.bins.setdefault(name, np.zeros(binning.size, dtype=np.int64))
 
 
-def distances(baseline: Counts, current: Counts) -> dict[str, Any]:
-    """Give the columns that depend on the two vectors of counts alone."""
-    kept = baseline + current > 0
-    a, b = baseline[kept], current[kept]
-    p, q = smoothed(a), smoothed(b)
-    mean = (p + q) / 2
-    psi = float(np.sum((q - p) * np.log(q / p)))
-    sampling = 1 / a.sum() + 1 / b.sum()
-    noise = (len(a) - 1) * sampling
-    divergence = (np.sum(p * np.log2(p / mean)) + np.sum(q * np.log2(q / mean))) / 2
-    return {
-        "baseline_count": int(a.sum()),
-        "current_count": int(b.sum()),
-        "bins_kept": len(a),
-        "psi": psi,
-        "kl_current_baseline": float(np.sum(q * np.log(q / p))),
-        "kl_baseline_current": float(np.sum(p * np.log(p / q))),
-        "js_distance": math.sqrt(max(float(divergence), 0.0)),
-        "hellinger": math.sqrt(float(np.sum((np.sqrt(p) - np.sqrt(q)) ** 2)) / 2),
-        "tv_distance": float(np.sum(np.abs(p - q))) / 2,
-        "psi_noise": noise,
-        "psi_debiased": max(psi - noise, 0.0),
-    }
-
-
-def p_value_of(baseline: Counts, current: Counts) -> float:
-    """Give the p-value of a PSI on bins of which those expected to hold under 5 rows are pooled."""
-    kept = baseline + current > 0
-    a, b = baseline[kept], current[kept]
-    is_rare = a * b.sum() < 5 * a.sum()
-    if is_rare.any():
-        a = np.append(a[~is_rare], a[is_rare].sum())
-        b = np.append(b[~is_rare], b[is_rare].sum())
-    if len(a) < 2:
-        return 1.0
-    p, q = smoothed(a), smoothed(b)
-    statistic = np.sum((q - p) * np.log(q / p)) / (1 / a.sum() + 1 / b.sum())
-    return float(stats.chi2.sf(statistic, len(a) - 1))
-
-
-Features = Mapping[str, Counts]
+Cells = Mapping[tuple[Any, Pair], Cell]
 
 
 def _everything(_: Row) -> None:
@@ -229,137 +149,211 @@ def _counted(
     model: Model,
     binnings: Mapping[str, Binning],
     group: Callable[[Row], object],
-) -> dict[tuple[Any, Pair], tuple[int, dict[str, Counts], Counter[str]]]:
-    """Count rows by group and segment: how many, bins of each feature, features without bins."""
-    sizes: Counter[tuple[Any, Pair]] = Counter()
-    bins: dict[tuple[Any, Pair], dict[str, Counts]] = {}
-    unknown: dict[tuple[Any, Pair], Counter[str]] = defaultdict(Counter)
+) -> Cells:
+    """Count rows by group and segment."""
+    cells: dict[tuple[Any, Pair], Cell] = defaultdict(Cell)
     for row in rows:
         values = with_output(row, model)
-        indices = {name: binning.index(values.get(name)) for name, binning in binnings.items()}
-        extra = [name for name in values if name not in binnings]
+        if row.truth is not None:
+            values["__label__"] = truth_of(row, model)
         for pair in segment_pairs(row, model):
-            key = (group(row), pair)
-            sizes[key] += 1
-            counts = bins.setdefault(
-                key,
-                {
-                    name: np.zeros(binning.size, dtype=np.int64)
-                    for name, binning in binnings.items()
-                },
-            )
-            for name, index in indices.items():
-                counts[name][index] += 1
-            unknown[key].update(extra)
-    return {key: (size, bins[key], unknown[key]) for key, size in sizes.items()}
+            cells[group(row), pair].add(values, binnings, _cluster(row, model))
+    return cells
+
+
+def _cluster(row: Row, model: Model) -> object:
+    if model.cluster_key == "entity_id":
+        return row.entity
+    found: object = row.segments.get(model.cluster_key, row.features.get(model.cluster_key))
+    return found
+
+
+def _design_effect(model: Model, cells: Sequence[Cell]) -> float | None:
+    """Give the rows for each distinct cluster, None where there are no clusters."""
+    if not model.cluster_key or not cells:
+        return None
+    return sum(cell.size for cell in cells) / len(set().union(*(cell.clusters for cell in cells)))
 
 
 def feature_types(model: Model, rows: Sequence[Row]) -> dict[str, str]:
-    """Give the type of each feature of the baseline, the model's output included."""
-    output = {name for row in rows for name in with_output(row, model) if name.startswith("__")}
-    numeric = {"__score__"} | ({"__prediction__"} if model.task == "regression" else set())
+    """Give the type of each feature of the baseline, output and label included."""
+    found = {name for row in rows for name in with_output(row, model) if name.startswith("__")}
+    if any(row.truth is not None for row in rows):
+        found.add("__label__")
+    numeric = {"__score__"}
+    if model.task == "regression":
+        numeric |= {"__prediction__", "__label__"}
     return dict(model.types) | {
-        name: "numeric" if name in numeric else "categorical" for name in output
+        name: "numeric" if name in numeric else "categorical" for name in found
     }
+
+
+def values_of(model: Model, rows: Sequence[Row], name: str) -> list[Any]:
+    """Give the values of a feature that count: of the label only those that are known."""
+    if name != "__label__":
+        return [with_output(row, model).get(name) for row in rows]
+    return [truth_of(row, model) for row in rows if row.truth is not None]
+
+
+def truth_of(row: Row, model: Model) -> float | str | None:
+    """Give what came true of a row, for a regression as a number."""
+    is_number = model.task == "regression" and row.truth is not None
+    return float(row.truth or "") if is_number else row.truth
 
 
 def make_binnings(model: Model, baseline: Sequence[Row]) -> dict[str, Binning]:
     """Make the bins of every feature of a baseline."""
-    values = [with_output(row, model) for row in baseline]
     return {
-        name: make_binning(feature_type, [row.get(name) for row in values])
+        name: make_binning(feature_type, values_of(model, baseline, name))
         for name, feature_type in feature_types(model, baseline).items()
     }
 
 
 def baseline_psi_p95(
     model: Model, baseline: Sequence[Row], binnings: Mapping[str, Binning], granularity: str
-) -> dict[tuple[Pair, str], float]:
-    """Give how much the baseline's own windows differ from the whole of it, where that is known."""
+) -> dict[tuple[str, Pair, str], float]:
+    """Give what 95 % of the baseline's own windows stay below: by comparison, segment, feature."""
     timed = [row for row in baseline if row.at is not None]
     whole = _counted(baseline, model, binnings, _everything)
     windows = _counted(
         timed, model, binnings, lambda row: window_start(row.at, granularity) if row.at else None
     )
-    found: dict[tuple[Pair, str], list[float]] = defaultdict(list)
-    for (_, pair), (size, counts, _) in windows.items():
-        if size >= model.min_rows:
-            for name in binnings:
-                found[pair, name].append(psi_of(whole[None, pair][1][name], counts[name]))
+    found: dict[tuple[str, Pair, str], list[float]] = defaultdict(list)
+    for (start, pair), cell in windows.items():
+        earlier = windows.get((previous_window(start, granularity), pair), Cell())
+        for name, binning in binnings.items():
+            counts = cell.counts(name, binning)
+            if cell.sizes[name] >= model.min_rows:
+                psi = psi_of(whole[None, pair].counts(name, binning), counts)
+                found["baseline", pair, name].append(psi)
+                if earlier.sizes[name] >= model.min_rows:
+                    psi = psi_of(earlier.counts(name, binning), counts)
+                    found["previous", pair, name].append(psi)
     return {key: float(np.quantile(psis, 0.95)) for key, psis in found.items() if len(psis) >= 2}
+
+
+Key = tuple[str, datetime, str, str, str]
 
 
 def expected_drift(
     model: Model, baseline: Sequence[Row] | None, current: Sequence[Row], granularity: str
-) -> dict[tuple[datetime, str, str, str], dict[str, Any]]:
-    """Give the rows of the drift mart by (window_start, segment_key, segment_value, feature_name).
+) -> dict[Key, dict[str, Any]]:
+    """Give the rows of the drift mart.
 
-    `baseline` is None where the model version has none.
+    By (comparison, window_start, segment_key, segment_value, feature_name); `baseline` is None
+    where the model version has none.
     """
     binnings = make_binnings(model, baseline) if baseline else {}
     types = feature_types(model, baseline) if baseline else {}
     whole = _counted(baseline or [], model, binnings, _everything)
+    has_clusters = any(cell.has_cluster for cell in whole.values())
     p95 = baseline_psi_p95(model, baseline, binnings, granularity) if baseline else {}
     windows = _counted(
         current, model, binnings, lambda row: window_start(row.at, granularity) if row.at else None
     )
-    pooled: dict[tuple[datetime, Pair], list[Pair]] = defaultdict(list)
-    for (start, pair), (size, _, _) in windows.items():
-        if size < model.min_rows and pair[0] != "all":
-            pooled[start, (pair[0], "__small__")].append(pair)
-    found = {}
-    for start, pair in [*windows, *pooled]:
-        members = pooled.get((start, pair), [pair])
-        parts = [windows[start, member] for member in members]
-        size = sum(part[0] for part in parts)
-        unknown: Counter[str] = sum((part[2] for part in parts), Counter())
-        for name, binning in binnings.items():
-            empty = np.zeros(binning.size, dtype=np.int64)
-            own = sum(
-                (whole[None, member][1][name] for member in members if (None, member) in whole),
-                empty,
-            )
-            is_own = own.sum() >= model.min_rows
-            row = _measured(
-                own if is_own else whole[None, ("all", "all")][1][name],
-                sum((part[1][name] for part in parts), empty),
-            )
-            row["feature_type"] = types[name]
-            row["baseline_scope"] = "segment" if is_own else "all"
-            row["psi_baseline_p95"] = p95.get((pair if is_own else ("all", "all"), name))
-            row["reason"] = _obstacle(model, name, granularity, size, row["baseline_count"])
-            found[start, *pair, name] = row
-        for name, count in unknown.items():
-            found[start, *pair, name] = _unmeasured(
-                count, "not_in_baseline" if baseline else "no_baseline"
-            )
-    for (start, *_), row in found.items():
-        row["window_end"] = window_end(start, granularity)
+    hourly = {"all", *("|".join(keys) for keys in model.hourly_sets)}
+    groups: dict[tuple[datetime, str, str, str], list[Pair]] = defaultdict(list)
+    for (start, pair), cell in windows.items():
+        if granularity == "hour" and pair[0] not in hourly:
+            continue
+        for name in cell.sizes:
+            groups[start, *pair, name].append(pair)
+            # Of the label its own rows count, of a feature that few rows have all of them.
+            size = cell.sizes[name] if name == "__label__" else cell.size
+            if size < model.min_rows and pair[0] != "all":
+                groups[start, pair[0], "__small__", name].append(pair)
+    found: dict[Key, dict[str, Any]] = {}
+    for (start, segment_key, segment_value, name), members in groups.items():
+        cells = [windows[start, member] for member in members]
+        count = sum(cell.sizes[name] for cell in cells)
+        size = count if name == "__label__" else sum(cell.size for cell in cells)
+        for comparison in ("baseline", "previous"):
+            if comparison == "baseline":
+                keys: list[tuple[Any, Pair]] = [(None, member) for member in members]
+                references = [whole[key] for key in keys if key in whole]
+            else:
+                earlier = previous_window(start, granularity)
+                keys = [(earlier, member) for member in members]
+                references = [windows[key] for key in keys if key in windows]
+                references = [cell for cell in references if cell.sizes[name]]
+            pair = (segment_key, segment_value)
+            if name not in binnings:
+                row = _unmeasured(count, "not_in_baseline" if baseline else "no_baseline")
+            else:
+                binning = binnings[name]
+                empty = np.zeros(binning.size, dtype=np.int64)
+                own = sum((cell.counts(name, binning) for cell in references), empty)
+                scope = "segment"
+                if comparison == "baseline" and own.sum() < model.min_rows:
+                    scope, pair, references = "all", ("all", "all"), [whole[None, ("all", "all")]]
+                    own = references[0].counts(name, binning)
+                if comparison == "previous" and not own.sum():
+                    scope = "none"
+                effect = _design_effect(model, cells)
+                of_reference = _design_effect(model, references)
+                if comparison == "baseline" and not has_clusters:
+                    of_reference = None
+                counts = sum((cell.counts(name, binning) for cell in cells), empty)
+                if scope == "none":
+                    row = _unmeasured(count, "no_previous_window") | {
+                        "current_bin_counts": counts.tolist()
+                    }
+                else:
+                    row = _measured(binning, own, counts, effect, of_reference)
+                    row["psi_baseline_p95"] = p95.get((comparison, pair, name))
+                    row["baseline_scope"] = scope
+                    row["reason"] = ""
+                row["feature_type"] = types[name]
+                row["reason"] = _obstacle(model, name, granularity, size, row) or row["reason"]
+                if not row["reason"]:
+                    row["p_value"] = p_value_of(own, counts, effect or 1, of_reference or 1)
+                if comparison == "previous" and row["reason"] == "baseline_below_min_rows":
+                    row["reason"] = "previous_below_min_rows"
+            row["design_effect"] = _design_effect(model, cells)
+            row["window_end"] = window_end(start, granularity)
+            found[comparison, start, segment_key, segment_value, name] = row
     _judge(found)
     return found
 
 
-def _obstacle(model: Model, name: str, granularity: str, size: int, baseline_count: int) -> str:
+def _obstacle(model: Model, name: str, granularity: str, size: int, row: Mapping[str, Any]) -> str:
     if RANKS[granularity] < RANKS[model.min_granularity.get(name, "")]:
         return "below_min_granularity"
+    if row["reason"]:
+        return ""
     if size < model.min_rows:
         return "below_min_rows"
-    return "baseline_below_min_rows" if baseline_count < model.min_rows else ""
+    return "baseline_below_min_rows" if row["baseline_count"] < model.min_rows else ""
 
 
-def _measured(baseline: Counts, current: Counts) -> dict[str, Any]:
+def _measured(
+    binning: Binning,
+    baseline: Counts,
+    current: Counts,
+    design_effect: float | None,
+    baseline_effect: float | None,
+) -> dict[str, Any]:
     row = distances(baseline, current)
-    row["p_value"] = p_value_of(baseline, current)
+    row["ks_binned"], row["wasserstein_binned"] = binned_distances(binning, baseline, current)
+    effects = (design_effect or 1, baseline_effect or 1)
+    row["p_value"] = None
+    row["psi_noise"] = (row["bins_kept"] - 1) * (
+        effects[0] / row["current_count"] + effects[1] / row["baseline_count"]
+    )
+    row["psi_debiased"] = max(row["psi"] - row["psi_noise"], 0.0)
     row["q_value"] = None
     row["baseline_bin_counts"] = baseline.tolist()
     row["current_bin_counts"] = current.tolist()
-    row["is_saturated"] = int(row["tv_distance"] > 0.99)
+    shared = np.minimum(baseline / baseline.sum(), current / current.sum()).sum()
+    row["is_saturated"] = int(shared < 0.01)
+    row["baseline_design_effect"] = baseline_effect
     return row
 
 
 def _unmeasured(count: int, reason: str) -> dict[str, Any]:
     columns = [*distances(np.ones(2, np.int64), np.ones(2, np.int64)), "p_value", "q_value"]
-    return dict.fromkeys([*columns, "psi_baseline_p95"], None) | {
+    columns += ["psi_baseline_p95", "ks_binned", "wasserstein_binned", "baseline_design_effect"]
+    return dict.fromkeys(columns, None) | {
         "baseline_count": 0,
         "current_count": count,
         "bins_kept": 0,
@@ -372,16 +366,14 @@ def _unmeasured(count: int, reason: str) -> dict[str, Any]:
     }
 
 
-def _judge(rows: Mapping[tuple[datetime, str, str, str], dict[str, Any]]) -> None:
-    families: dict[datetime, list[dict[str, Any]]] = defaultdict(list)
-    for (start, *_), row in rows.items():
+def _judge(rows: Mapping[Key, dict[str, Any]]) -> None:
+    families: dict[tuple[str, datetime], list[dict[str, Any]]] = defaultdict(list)
+    for (comparison, start, *_), row in rows.items():
         if row["reason"]:
-            row["p_value"] = None
-            few = ("below_min_rows", "baseline_below_min_rows")
-            is_few = row["reason"] in few
+            is_few = row["reason"].endswith("below_min_rows")
             row["verdict"] = "insufficient_data" if is_few else "not_evaluated"
         else:
-            families[start].append(row)
+            families[comparison, start].append(row)
     for family in families.values():
         adjusted = stats.false_discovery_control([row["p_value"] for row in family], method="bh")
         for row, q_value in zip(family, adjusted, strict=True):

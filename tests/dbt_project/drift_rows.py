@@ -46,8 +46,19 @@ SHOP = Model(
 PRICE = Model(name="price", task="regression", types={"area": "numeric"}, min_rows=100)
 GENRE = Model(
     name="genre", task="multiclass", types={"length": "numeric"}, min_rows=50,
-    segment_sets=(("store",),),
+    segment_sets=(("store",),), cluster_key="entity_id",
 )  # fmt: skip
+# Many rows an hour, so that hours are judged.
+METER = Model(
+    name="meter",
+    task="regression",
+    types={"load": "numeric", "hour_of_day": "numeric", "device": "categorical"},
+    min_rows=15,
+    segment_sets=(("site",), ("unit",)),
+    hourly_sets=(("site",),),
+    min_granularity={"hour_of_day": "day"},
+    cluster_key="device",
+)
 # Not in models.csv: the defaults hold.
 UNLISTED = Model(name="unlisted", task="", types={"x": "numeric"}, min_rows=300)
 
@@ -86,8 +97,8 @@ def populations() -> list[Population]:
         for _ in range(3_000)
     ]
     current = [
-        *(_shopper(random, start, days=20, drift=0.0) for _ in range(2_000)),
-        *(_shopper(random, start + timedelta(days=20), days=25, drift=1.0) for _ in range(2_500)),
+        *(_shopper(random, start, days=14, drift=0.0) for _ in range(1_400)),
+        *(_shopper(random, start + timedelta(days=14), days=14, drift=1.0) for _ in range(1_400)),
     ]
     return [
         Population(SHOP, "1", baseline, current),
@@ -103,6 +114,16 @@ def populations() -> list[Population]:
             "b",
             [_book(random, None, 0.0) for _ in range(500)],
             [_book(random, start, 0.3) for _ in range(400)],
+        ),
+        Population(
+            METER,
+            "1",
+            [_reading(random, start - timedelta(days=30), 0.0) for _ in range(1_200)],
+            [
+                _reading(random, start + timedelta(days=day), shift)
+                for day, shift in ((0, 0.0), (1, 1.5))
+                for _ in range(500)
+            ],
         ),
         Population(
             UNLISTED,
@@ -176,19 +197,43 @@ def _shopper(random: np.random.Generator, start: datetime, days: float, drift: f
     if random.random() < 0.04:
         del segments["channel"]
     score = float(random.beta(2, 4 - 1.5 * drift))
+    truth = None
+    if random.random() < 0.8:
+        truth = "buys" if random.random() < score else "leaves"
     if random.random() < 0.02:
-        return Row(features, at, segments, score=(None, NAN)[int(random.integers(0, 2))])
-    return Row(features, at, segments, score=score)
+        score = (None, NAN)[int(random.integers(0, 2))]  # type: ignore[assignment]
+    return Row(features, at, segments, score=score, truth=truth)
 
 
 def _house(random: np.random.Generator, start: datetime | None, scale: float) -> Row:
     at = None if start is None else _moment(random, start, 10)
     area = float(random.gamma(4, 30))
-    return Row({"area": area}, at, value=scale * area * 3_000 + float(random.normal(0, 9_000)))
+    price = scale * area * 3_000 + float(random.normal(0, 9_000))
+    # No baseline has labels of this model, so what they drift from is not known.
+    return Row({"area": area}, at, value=price, truth=None if start is None else f"{price:.2f}")
+
+
+def _reading(random: np.random.Generator, start: datetime, shift: float) -> Row:
+    at = start + timedelta(hours=int(random.integers(6, 18)), seconds=int(random.integers(0, 3600)))
+    # The load follows the hour: an hour differs from the day without any drift.
+    load = round(float(random.normal(at.hour / 4 + shift, 1)), 2)
+    device = f"device {int(random.integers(0, 40))}"
+    site = str(random.choice(["harbour", "hill", "wood"], p=[0.6, 0.3, 0.1]))
+    return Row(
+        {"load": load, "hour_of_day": at.hour, "device": device},
+        at,
+        {"site": site, "unit": device[-1]},
+        value=load,
+        truth=f"{load + shift:.1f}",
+    )
 
 
 def _book(random: np.random.Generator, start: datetime | None, drift: float) -> Row:
     at = None if start is None else _moment(random, start, 4)
     genres = ["crime", "poetry", "travel"]
     label = str(random.choice(genres, p=[0.6 - drift, 0.3, 0.1 + drift]))
-    return Row({"length": int(random.poisson(300))}, at, {"store": "a"}, label=label)
+    truth = str(random.choice(genres))
+    # No training set has a column of this role.
+    entity = None if start is None else f"reader {int(random.integers(0, 300))}"
+    features = {"length": int(random.poisson(300))}
+    return Row(features, at, {"store": "a"}, label=label, truth=truth, entity=entity)

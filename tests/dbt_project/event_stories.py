@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,11 +46,12 @@ class Story:
         """The configuration of the model."""
         name = self.model.name
         return {
-            "models": [f"{name},binary,yes,0.5,1,48,{MIN_ROWS},,,"],
-            "segment_sets": [f"{name},origin", f"{name},origin|carrier"],
+            "models": [f"{name},binary,yes,0.5,1,48,{MIN_ROWS},carrier,,"],
+            "segment_sets": [f"{name},origin,hour", f"{name},origin|carrier,"],
             "features": [f"{name},hour,,,,,week"],
             "monitors": [
                 f"{name}_drift,{name},psi,all,*,day,>=,0.25,{MIN_ROWS},1,2,warn",
+                f"{name}_nulls,{name},null_rate,origin,*,hour,>,0.1,2,1,1,warn",
                 f"{name}_f1,{name},f1,origin,,day,<,0.6,{MIN_ROWS},2,3,error",
             ],
         }
@@ -171,7 +172,12 @@ def _baseline(
         _row_at(random, first + timedelta(hours=int(random.integers(0, 20 * 24))), shift)
         for _ in range(80)
     ]
-    return BaselineSet(f"{name}-{kind}", version, registered_at, rows)
+    # Not every row of a training set has a label.
+    truths = random.choice(["yes", "no", ""], size=len(rows), p=[0.5, 0.4, 0.1])
+    labeled = [
+        replace(row, truth=str(truth) or None) for row, truth in zip(rows, truths, strict=True)
+    ]
+    return BaselineSet(f"{name}-{kind}", version, registered_at, labeled)
 
 
 def _messages(

@@ -26,6 +26,8 @@ MARTS = (
     "fct_model_performance_by_class",
     "fct_model_performance_mix",
     "fct_model_threshold_curves",
+    "fct_data_quality_hourly",
+    "fct_feature_drift_hourly",
     "fct_predictions",
     "fct_rejected_events",
     "fct_reject_rates",

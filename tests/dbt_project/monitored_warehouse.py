@@ -25,7 +25,7 @@ HEADERS = {
         "cluster_key,owner,runbook_url"
     ),
     "features": "model_name,feature_name,type,min,max,nullable,min_granularity",
-    "segment_sets": "model_name,segment_key",
+    "segment_sets": "model_name,segment_key,min_granularity",
     "monitors": (
         "monitor_name,model_name,metric,segment_key,feature_name,granularity,comparator,threshold,"
         "min_rows,windows_breaching,windows_considered,severity"
@@ -38,7 +38,7 @@ HEADERS = {
 # dbt cannot load a seed without rows.
 UNUSED = {
     "features": "other,unused,,,,,",
-    "segment_sets": "other,unused",
+    "segment_sets": "other,unused,",
     "monitors": "unused,late,psi,all,*,month,>=,1000,1,1,1,warn",
     "retraining": "other,unused:train,,1,0,24,90,14,100,auc",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -150,6 +152,27 @@ def expected_quality(feature: str, values: list[Any], baseline: list[Any]) -> di
     return expected
 
 
+def assert_percentiles(
+    row: Mapping[Any, Any], events: list[dict[str, Any]], baseline: list[dict[str, Any]]
+) -> None:
+    """Compare with the exact nearest rank, by the error that the metrics reference states."""
+    known = [event["features"]["distance"] for event in baseline]
+    present = [event["features"].get("distance") for event in events]
+    numbers = sorted(
+        number
+        for number in present
+        if isinstance(number, int | float) and not isinstance(number, bool)
+    )
+    for percent in (5, 25, 50, 75, 95):
+        for name, ordered in ((f"p{percent:02d}", numbers), (f"baseline_p{percent:02d}", None)):
+            if ordered is None and row["segment_key"] != "all":
+                continue
+            values = sorted(known) if ordered is None else ordered
+            exact = values[math.ceil(percent / 100 * len(values)) - 1]
+            error = 0.02 * abs(exact - np.mean(known)) + 1e-3 * np.std(known)
+            assert row[name] == pytest.approx(exact, abs=error), name
+
+
 def test_quality_equals_counts_by_hand(warehouse: MonitoredWarehouse) -> None:
     baseline = a_day(1, 300, day=-30)
     events = spoiled([*a_day(2), *a_day(3, day=1, first=1_000)], 4)
@@ -179,6 +202,8 @@ def test_quality_equals_counts_by_hand(warehouse: MonitoredWarehouse) -> None:
                     assert pd.isna(found), (name, feature, column, found)
                 else:
                     assert found == pytest.approx(value, rel=1e-9), (name, feature, column)
+            if TYPES[feature] == "numeric":
+                assert_percentiles(row, inside, baseline)
             for column in ("null", "missing", "type_mismatch"):
                 rate = row[f"{column}_count"] / row["row_count"]
                 assert row[f"{column}_rate"] == pytest.approx(rate, rel=1e-12)

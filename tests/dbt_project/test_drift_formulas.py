@@ -55,6 +55,25 @@ with ranked as (
 select family, place, {{ benjamini_hochberg('p', 'family') }} as q from ranked
 order by family, place
 """
+# From the pieces of the line and counts of each, the distances of numbers as binned.
+BINNED = """
+with
+    {{ cumulative_differences(
+        'pieces', 'baseline', 'current', 'arraySum(baseline)', 'arraySum(current)'
+    ) }} as differences
+select
+    arrayMax(arrayMap(step -> abs(step), differences)) as ks,
+    {{ area_between_distributions('pieces', 'differences') }} as area
+from (
+    select one.1 as pieces, one.2 as baseline, one.3 as current
+    from (
+        select arrayJoin({cases:Array(Tuple(
+            Array(Tuple(UInt16, Float64, Float64)), Array(UInt64), Array(UInt64)
+        ))}) as one
+    )
+)
+"""
+Pieces = list[tuple[int, float, float]]
 Measured = Callable[[Sequence[tuple[list[int], list[int]]]], list[dict[str, Any]]]
 
 
@@ -70,6 +89,7 @@ def compiled(warehouse: Warehouse) -> dict[str, str]:
         "psi": PSI,
         "chi_squared_survival": CHI_SQUARED_SURVIVAL,
         "benjamini_hochberg": BENJAMINI_HOCHBERG,
+        "binned": BINNED,
     }
     separator = "\n-- next statement\n"
     run = warehouse.dbt("compile", "--inline", separator.join(statements.values()))
@@ -121,7 +141,10 @@ def mart_of_cases(warehouse: Warehouse) -> list[dict[str, Any]]:
             ],
         )
     warehouse.run("--select", "fct_feature_drift_daily", full_refresh=True)
-    return warehouse.query("select * from {database}.fct_feature_drift_daily order by feature_name")
+    return warehouse.query(
+        "select * from {database}.fct_feature_drift_daily where comparison = 'baseline' "
+        "order by feature_name"
+    )
 
 
 def test_mart_equals_reference_cases(mart_of_cases: list[dict[str, Any]]) -> None:
@@ -189,6 +212,78 @@ def test_psi_has_the_properties_of_a_divergence(
         assert other["psi"] == pytest.approx(one["psi"], rel=1e-9, abs=1e-12)
         assert reordered["psi"] == pytest.approx(one["psi"], rel=1e-9, abs=1e-12)
         assert (none["psi"], none["p_value"]) == (0, 1)
+
+
+def test_binned_distances_equal_a_hand_computed_value(
+    warehouse: Warehouse, compiled: dict[str, str]
+) -> None:
+    # Intervals 2, 1 and 1 wide; the current side is 1/2 ahead after the first, 1/4 behind after
+    # the second: a triangle of 1/2, two that meet where the line crosses zero, and one of 1/8.
+    pieces = [(1, 1.0, 2.0), (2, 1.0, 1.0), (3, 1.0, 1.0)]
+    [row] = warehouse.query(compiled["binned"], cases=[(pieces, [1, 3, 0], [3, 0, 1])])
+    assert row["ks"] == 0.5
+    assert row["area"] == pytest.approx(1 / 2 + 1 / 6 + 1 / 24 + 1 / 8, rel=1e-12)
+
+
+lines = st.integers(2, 8).flatmap(
+    lambda size: st.tuples(
+        st.lists(st.floats(0.01, 100), min_size=size, max_size=size),
+        *(
+            st.lists(st.integers(0, 10**4), min_size=size, max_size=size).filter(any)
+            for _ in range(3)
+        ),
+    )
+)
+
+
+@settings(
+    max_examples=3,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(st.lists(lines, min_size=20, max_size=40))
+def test_binned_distances_are_those_of_scipy_and_metrics(
+    warehouse: Warehouse, compiled: dict[str, str], cases: list[tuple[list[float], ...]]
+) -> None:
+    def measured(triples: list[Any]) -> list[dict[str, Any]]:
+        return warehouse.query(compiled["binned"], cases=triples)
+
+    evenly = [[(n + 1, 1.0, width) for n, width in enumerate(widths)] for widths, *_ in cases]
+    # Single values and the gaps between them, which have a width and no mass.
+    single = [
+        [piece for n, width in enumerate(widths) for piece in ((n + 1, 1.0, 0.0), (1, 0.0, width))]
+        for widths, *_ in cases
+    ]
+    for number, pieces in enumerate((evenly, single)):
+        by_case = list(zip(pieces, cases, strict=True))
+        plain = measured([(line, a, b) for line, (_, a, b, _) in by_case])
+        swapped = measured([(line, b, a) for line, (_, a, b, _) in by_case])
+        same = measured([(line, a, a) for line, (_, a, _, _) in by_case])
+        onward = measured([(line, b, c) for line, (_, _, b, c) in by_case])
+        direct = measured([(line, a, c) for line, (_, a, _, c) in by_case])
+        for place, (widths, a, b, _) in enumerate(cases):
+            ends = np.cumsum([0.0, *widths])
+            p, q = np.array(a) / sum(a), np.array(b) / sum(b)
+            one = plain[place]
+            assert one["ks"] == pytest.approx(np.abs(np.cumsum(q - p)).max(), rel=1e-9, abs=1e-12)
+            if number == 1:
+                area = stats.wasserstein_distance(ends[:-1], ends[:-1], p, q)
+                tolerance = 1e-9
+            else:
+                grid = (np.arange(400) + 0.5) / 400
+                places = (ends[:-1, None] + np.diff(ends)[:, None] * grid).ravel()
+                area = stats.wasserstein_distance(
+                    places, places, np.repeat(p, 400), np.repeat(q, 400)
+                )
+                tolerance = 1e-4 * ends[-1]
+            assert one["area"] == pytest.approx(area, rel=1e-9, abs=tolerance)
+            assert swapped[place] == pytest.approx(one, rel=1e-9, abs=1e-12)
+            assert same[place] == {"ks": 0, "area": 0}
+            for name in ("ks", "area"):
+                limit = one[name] + onward[place][name]
+                assert direct[place][name] <= limit * (1 + 1e-9) + 1e-12
 
 
 def test_chi_squared_survival_equals_scipy(warehouse: Warehouse, compiled: dict[str, str]) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,7 +20,7 @@ from dbt.cli.main import dbtRunner
 from driftline.dbt_command import dbt_command, dbt_environment
 from ingest.baselines import Roles, register_baseline
 from ingest.batches import Batch
-from ingest.events import encode_prediction, repaired
+from ingest.events import encode_label, encode_prediction, repaired
 from ingest.landing import ClickHouseSink
 from ingest.messages import message_block
 from ingest.offsets import PartitionId
@@ -47,7 +47,7 @@ SEED_HEADERS = {
         "cluster_key,owner,runbook_url"
     ),
     "features": "model_name,feature_name,type,min,max,nullable,min_granularity",
-    "segment_sets": "model_name,segment_key",
+    "segment_sets": "model_name,segment_key,min_granularity",
     "monitors": (
         "monitor_name,model_name,metric,segment_key,feature_name,granularity,comparator,threshold,"
         "min_rows,windows_breaching,windows_considered,severity"
@@ -81,6 +81,19 @@ def prediction_of(row: Row, model_name: str, version: str, prediction_id: str) -
         value=row.value,
         label=row.label,
         segments=row.segments,
+        entity_id=row.entity,
+    ).value
+
+
+def label_of(row: Row, model_name: str, prediction_id: str) -> bytes:
+    """Encode what came true of a row as a label event, an hour after its prediction."""
+    assert row.at is not None
+    return encode_label(
+        model_name=model_name,
+        prediction_id=f"{model_name}-{prediction_id}",
+        label=row.truth,
+        observed_at=row.at + timedelta(hours=1),
+        source="test",
     ).value
 
 
@@ -92,6 +105,8 @@ def baseline_value(row: Row) -> dict[str, Any]:
         "prediction": {name: part for name, part in prediction.items() if part is not None},
         "segments": row.segments,
     }
+    if row.truth is not None:
+        found["label"] = row.truth
     return found if row.at is None else {**found, "predicted_at": row.at}
 
 
@@ -196,13 +211,16 @@ class Warehouse:
         if any(row.at for row in rows):
             columns["at"] = pa.array([row.at for row in rows], pa.timestamp("ms", "UTC"))
             roles["time"] = "at"
-        outputs = {"score": "numeric", "value": "numeric", "label": "categorical"}
+        outputs = {
+            "score": "numeric", "value": "numeric", "label": "categorical", "truth": "categorical"
+        }  # fmt: skip
         for name, feature_type in outputs.items():
             values = [getattr(row, name) for row in rows]
             if any(value is not None for value in values):
                 columns[f"{name} column"] = pa.array(values, _ARROW_TYPES[feature_type])
-                role = "predicted_label" if name == "label" else name
-                roles[role] = f"{name} column"
+                roles[{"label": "predicted_label", "truth": "label"}.get(name, name)] = (
+                    f"{name} column"
+                )
         segments = sorted({key for keys in model.segment_sets for key in keys})
         for key in segments:
             columns[key] = pa.array([row.segments.get(key) for row in rows], pa.string())
@@ -240,11 +258,14 @@ class Warehouse:
         )
 
     def land_rows(self, model_name: str, version: str, rows: Iterable[Row]) -> None:
-        """Land predictions, encoded as the logger does."""
-        self.land(
-            Message("predictions", prediction_of(row, model_name, version, f"{version}-{number}"))
-            for number, row in enumerate(rows)
-        )
+        """Land predictions and what came true of them, encoded as the loggers do."""
+        messages = []
+        for number, row in enumerate(rows):
+            name = f"{version}-{number}"
+            messages.append(Message("predictions", prediction_of(row, model_name, version, name)))
+            if row.truth is not None:
+                messages.append(Message("labels", label_of(row, model_name, name)))
+        self.land(messages)
 
     def run(self, *arguments: str, full_refresh: bool = False) -> None:
         """Build seeds and models in this process; raise with dbt's messages if anything fails."""

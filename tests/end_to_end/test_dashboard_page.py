@@ -61,7 +61,7 @@ select
     countIf(verdict = 'drift' and not startsWith(feature_name, '__')) as drifted_count,
     countIf(not startsWith(feature_name, '__')) as feature_count
 from fct_feature_drift_weekly
-where segment_key = 'all'
+where comparison = 'baseline' and segment_key = 'all'
 group by window_start
 order by window_start desc
 limit 26
@@ -72,7 +72,8 @@ select
     psi, kl_current_baseline, kl_baseline_current, q_value, verdict, current_count, baseline_count
 from fct_feature_drift_weekly
 where
-    segment_key = {key:String}
+    comparison = 'baseline'
+    and segment_key = {key:String}
     and segment_value = {value:String}
     and feature_name = {feature:String}
     and toString(toDate(window_start)) = {week:String}

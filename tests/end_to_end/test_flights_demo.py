@@ -108,7 +108,8 @@ def test_drift_mart_equals_numpy_on_the_flights(
     current = replayed[in_window & (replayed["origin"] == origin)]
     mart = demo.frame(
         "select feature_name, psi, kl_current_baseline, kl_baseline_current, current_count "
-        "from fct_feature_drift_monthly where window_start = {month:DateTime} "
+        "from fct_feature_drift_monthly "
+        "where window_start = {month:DateTime} and comparison = 'baseline' "
         "and segment_key = 'origin' and segment_value = {origin:String}",
         month=month,
         origin=origin,
@@ -184,7 +185,8 @@ def test_story_is_the_one_of_the_data(demo: Demo) -> None:
     drifted = demo.frame(
         "select distinct feature_name from fct_feature_drift_weekly "
         # The year ends within its last week: two days of it are no week of weekdays.
-        "where verdict = 'drift' and segment_key = 'all' and window_start < '2013-12-30'"
+        "where verdict = 'drift' and comparison = 'baseline' and segment_key = 'all' "
+        "and window_start < '2013-12-30'"
     )["feature_name"].tolist()
     assert "temperature" in drifted
     assert not {"weekday", "carrier", "origin"} & set(drifted)
@@ -269,7 +271,9 @@ def test_second_demo_sends_nothing_and_changes_no_mart(demo: Demo) -> None:
 def _content(demo: Demo, mart: str) -> Any:
     frame = demo.frame(f"select * except (run_version) from {mart}")
     key = [
-        c for c in ("window_start", "segment_key", "segment_value", "feature_name") if c in frame
+        c
+        for c in ("comparison", "window_start", "segment_key", "segment_value", "feature_name")
+        if c in frame
     ]
     return frame.sort_values(key, ignore_index=True)
 

@@ -44,6 +44,8 @@ described as (
         baseline_rows.score as score,
         baseline_rows.predicted_value as predicted_value,
         baseline_rows.predicted_label as predicted_label,
+        baseline_rows.label as label,
+        baseline_rows.label_number as label_number,
         baseline_rows.segments as segments,
         baseline_rows.predicted_at as predicted_at,
         baseline_rows.run_version as run_version
@@ -65,7 +67,10 @@ final as (
         predicted_at,
         run_version,
         {{ segment_pairs('segments', 'segment_key_sets') }} as segment_pairs,
-        {{ feature_entries('task', predicted_class('task', 'threshold', 'positive_label')) }} as entries
+        arrayConcat(
+            {{ feature_entries('task', predicted_class('task', 'threshold', 'positive_label')) }},
+            {{ label_entries('task', 'label', 'label_number') }}
+        ) as entries
     from described
 
 )

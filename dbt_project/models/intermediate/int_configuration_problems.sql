@@ -53,8 +53,8 @@ feature_problems as (
             ifNull(min > max, 0),
             concat('min ', toString(min), ' is greater than max ', toString(max), ': exchange them'),
             nullable not in (0, 1), 'nullable is neither 0 nor 1',
-            min_granularity not in ('', 'day', 'week', 'month'),
-            concat('min_granularity ', min_granularity, ' is unknown: use day, week or month'),
+            min_granularity not in ('', 'hour', 'day', 'week', 'month'),
+            concat('min_granularity ', min_granularity, ' is unknown: use hour, day, week or month'),
             ''
         ) as problem
     from declared_features
@@ -75,6 +75,8 @@ segment_set_problems as (
             length(segment_keys) != length(arrayDistinct(segment_keys)), 'it names a key twice: keep one',
             count() over (partition by model_name, segment_key) > 1,
             'the set stands there twice: keep one row',
+            min_granularity not in ('', 'hour', 'day'),
+            concat('min_granularity ', min_granularity, ' is unknown: use hour or day, or leave it empty'),
             ''
         ) as problem
     from declared_sets

@@ -105,6 +105,20 @@ number_counts as (
 
 ),
 
+centred_counts as (
+
+    select
+        *,
+        -- The mean of equal numbers is that number, whatever the rounding of their sum.
+        if(
+            distinct_count = 1,
+            number,
+            sum(number * value_count) over (partition by baseline_id, feature_name) / finite_count
+        ) as mean_of_numbers
+    from number_counts
+
+),
+
 numeric_bins as (
 
     select
@@ -122,11 +136,11 @@ numeric_bins as (
         any(distinct_count) as number_of_values,
         min(number) as observed_min,
         max(number) as observed_max,
-        sum(number * value_count) / sum(value_count) as mean,
-        sqrt(
-            greatest(sum(value_count * number * number) / sum(value_count) - mean * mean, 0)
-        ) as standard_deviation
-    from number_counts
+        any(mean_of_numbers) as mean,
+        -- About the mean, since the difference of two sums of squares loses all digits of numbers such as
+        -- times, which are large and close together.
+        sqrt(sum(value_count * pow(number - mean_of_numbers, 2)) / any(finite_count)) as standard_deviation
+    from centred_counts
     group by baseline_id, feature_name
 
 ),
@@ -184,6 +198,8 @@ binned as (
         ) as distinct_count,
         coalesce(types.declared_min, numeric_bins.observed_min) as min_value,
         coalesce(types.declared_max, numeric_bins.observed_max) as max_value,
+        ifNull(numeric_bins.observed_min, 0) as least_number,
+        ifNull(numeric_bins.observed_max, 0) as greatest_number,
         numeric_bins.mean as mean,
         numeric_bins.standard_deviation as standard_deviation,
         types.declared_nullable as declared_nullable,
@@ -196,6 +212,47 @@ binned as (
     left join category_bins
         on types.baseline_id = category_bins.baseline_id
         and types.feature_name = category_bins.feature_name
+
+),
+
+-- Where the bins lie on the line, from the least number of the baseline to the greatest: intervals, cut at
+-- the single values within them, and the single values; a gap between those is a piece of no mass.
+lines as (
+
+    select
+        *,
+        if(empty(edges), [], arrayPushFront(edges, least_number)) as lowers,
+        if(empty(edges), [], arrayPushBack(edges, greatest_number)) as uppers,
+        arrayFlatten(arrayMap(
+            (lower, upper, bin_number) -> arrayMap(
+                (piece_lower, piece_upper) -> (
+                    piece_lower,
+                    piece_upper,
+                    bin_number,
+                    if(upper > lower, (piece_upper - piece_lower) / (upper - lower), 1.)
+                ),
+                arrayPushFront(arrayFilter(point -> point > lower and point < upper, points), lower),
+                arrayPushBack(arrayFilter(point -> point > lower and point < upper, points), upper)
+            ),
+            lowers, uppers, arrayEnumerate(uppers)
+        )) as interval_pieces,
+        arrayMap(
+            (point, place) -> (point, point, toUInt32(length(uppers) + place), 1.),
+            points, arrayEnumerate(points)
+        ) as point_pieces,
+        if(
+            empty(edges),
+            arrayMap(
+                (point, next_point) -> (point, next_point, toUInt32(1), 0.),
+                arrayPopBack(points), arrayPopFront(points)
+            ),
+            []
+        ) as gap_pieces,
+        arraySort(
+            piece -> (piece.1, piece.2, piece.3),
+            arrayConcat(interval_pieces, point_pieces, gap_pieces)
+        ) as sorted_pieces
+    from binned
 
 ),
 
@@ -219,6 +276,10 @@ final as (
                 length(points) + length(categories) + 1
             ) + 2
         ) as bin_count,
+        cast(
+            arrayMap(piece -> (toUInt16(piece.3), piece.4, piece.2 - piece.1), sorted_pieces),
+            'Array(Tuple(bin_number UInt16, share Float64, width Float64))'
+        ) as pieces,
         min_value,
         max_value,
         mean,
@@ -227,7 +288,7 @@ final as (
         min_granularity,
         importance,
         {{ run_version() }} as run_version
-    from binned
+    from lines
 
 )
 

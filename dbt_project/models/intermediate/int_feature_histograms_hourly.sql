@@ -22,21 +22,7 @@ with active_baselines as (
 
 touched_hours as (
 
-    {{ hours_to_recount() }}
-    union distinct
-    -- A new baseline is compared with what was predicted before it came, back to a stated horizon.
-    select distinct
-        predictions.model_name as model_name,
-        predictions.model_version as model_version,
-        predictions.predicted_hour as predicted_hour
-    from {{ ref('int_predictions') }} as predictions
-    inner join active_baselines
-        on predictions.model_name = active_baselines.model_name
-        and predictions.model_version = active_baselines.model_version
-    where
-        active_baselines.run_version > {{ last_run_version() }}
-        and predictions.predicted_at
-        >= active_baselines.registered_at - toIntervalDay({{ var('baseline_backfill_days') }})
+    {{ hours_to_count() }}
 
 ),
 
@@ -100,71 +86,6 @@ entries as (
 
 {{ feature_histograms('entries', ref('int_feature_binning_latest')) }},
 
-{% if is_incremental() %}
-stored_keys as (
-
-    select
-        baseline_id, model_name, model_version, predicted_hour,
-        segment_key, segment_value, feature_name,
-        argMax(is_deleted, run_version) as was_deleted
-    from {{ this }}
-    where
-        (model_name, model_version, predicted_hour) in (
-            select model_name, model_version, predicted_hour from touched_hours
-        )
-        and baseline_id in (
-            select active_baselines.baseline_id from active_baselines
-            union all
-            select ''
-        )
-    group by
-        baseline_id, model_name, model_version, predicted_hour,
-        segment_key, segment_value, feature_name
-
-),
-
-gone as (
-
-    select stored_keys.*
-    from stored_keys
-    where
-        was_deleted = 0
-        and (
-            baseline_id, model_name, model_version, predicted_hour,
-            segment_key, segment_value, feature_name
-        ) not in (
-            select
-                baseline_id, model_name, model_version, bucket,
-                segment_key, segment_value, feature_name
-            from histograms
-        )
-
-),
-{% endif %}
-
-final as (
-
-    select
-        baseline_id,
-        model_name,
-        model_version,
-        bucket as predicted_hour,
-        segment_key,
-        segment_value,
-        feature_name,
-        {{ histogram_columns() }},
-        toUInt8(0) as is_deleted,
-        {{ run_version() }} as run_version
-    from histograms
-    {% if is_incremental() %}
-    union all
-    select
-        baseline_id, model_name, model_version, predicted_hour,
-        segment_key, segment_value, feature_name,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0., 0., null, null, [], 1, {{ run_version() }}  -- noqa: AL03
-    from gone
-    {% endif %}
-
-)
+{{ recounted_hours() }}
 
 select * from final

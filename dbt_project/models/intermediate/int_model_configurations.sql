@@ -11,7 +11,7 @@
 {%- if not execute -%} {%- do ref('int_run_ledger') -%} {%- endif -%}
 with configured_models as (
 
-    select model_name, task, positive_label, threshold, min_rows from {{ ref('models') }}
+    select model_name, task, positive_label, threshold, min_rows, cluster_key from {{ ref('models') }}
 
 ),
 
@@ -38,7 +38,7 @@ model_names as (
 
 segment_sets as (
 
-    select model_name, segment_key_sets from {{ ref('int_segment_sets') }}
+    select model_name, segment_key_sets, hourly_segment_keys from {{ ref('int_segment_sets') }}
 
 ),
 
@@ -51,7 +51,9 @@ current_configurations as (
             ifNull(configured_models.positive_label, ''),
             ifNull(toString(configured_models.threshold), ''),
             ifNull(toString(configured_models.min_rows), ''),
+            ifNull(configured_models.cluster_key, ''),
             segment_sets.segment_key_sets,
+            segment_sets.hourly_segment_keys,
             declared_features.declarations
         ) as configuration_hash
     from model_names

@@ -24,7 +24,8 @@ segment_sets as (
 
     select
         model_name,
-        arrayMap(keys -> arrayStringConcat(keys, '|'), segment_key_sets) as segment_keys
+        arrayMap(keys -> arrayStringConcat(keys, '|'), segment_key_sets) as segment_keys,
+        hourly_segment_keys
     from {{ ref('int_segment_sets') }}
 
 ),
@@ -144,7 +145,10 @@ final as (
             models.model_name is null and described.metric_source != 'rejects', 'unknown_model',
             described.metric_source = '', 'unknown_metric',
             described.granularity not in ('day', 'week', 'month')
-            and not (described.metric_source = 'rejects' and described.granularity = 'hour'),
+            and not (
+                described.granularity = 'hour'
+                and described.metric_source in ('feature_drift', 'data_quality', 'rejects')
+            ),
             'unknown_granularity',
             described.comparator not in ('>', '>=', '<', '<='), 'unknown_comparator',
             described.severity not in ('warn', 'error'), 'unknown_severity',
@@ -153,6 +157,10 @@ final as (
             described.metric_source != 'rejects'
             and described.segment_key != 'all'
             and not has(segment_sets.segment_keys, described.segment_key), 'undeclared_segment_set',
+            described.granularity = 'hour'
+            and described.metric_source != 'rejects'
+            and described.segment_key != 'all'
+            and not has(segment_sets.hourly_segment_keys, described.segment_key), 'segment_set_without_hours',
             described.metric_source in ('feature_drift', 'data_quality')
             and described.feature_name = '', 'missing_feature_name',
             described.metric_source in ('model_performance', 'service', 'rejects')

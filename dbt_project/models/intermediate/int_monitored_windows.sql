@@ -6,6 +6,8 @@
 {%- set reject_metrics = all_metrics.pop('rejects') -%}
 {%- set metrics = all_metrics -%}
 {%- set per_feature = ['feature_drift', 'data_quality'] -%}
+{#- Features are counted by the hour, too; performance and service have no hourly marts. -#}
+{%- set hourly = {'hour': 'hourly'} -%}
 
 -- Every window that a rule looks at, with the value and why it does not count, where it does not.
 with rules as (
@@ -22,7 +24,7 @@ models as (
 ),
 
 {% for source in metrics -%}
-{% for granularity, suffix in marts.items() -%}
+{% for granularity, suffix in (dict(hourly, **marts) if source in per_feature else marts).items() -%}
 {{ source }}_{{ suffix }} as (
 
     select
@@ -78,6 +80,9 @@ models as (
     where
         rules.metric_source = '{{ source }}'
         and rules.granularity = '{{ granularity }}'
+        {%- if source == 'feature_drift' %}
+        and facts.comparison = 'baseline'
+        {%- endif %}
         and facts.model_name in (
             select wanted.model_name
             from rules as wanted
@@ -119,7 +124,7 @@ rejects as (
 unioned as (
 
     {% for source in metrics -%}
-    {% for suffix in marts.values() -%}
+    {% for suffix in (dict(hourly, **marts) if source in per_feature else marts).values() -%}
     select * from {{ source }}_{{ suffix }}
     union all
     {% endfor -%}

@@ -20,7 +20,7 @@ final as (
         toLowCardinality(binning.baseline_id) as baseline_id,
         baselines.is_active as is_active,
         toLowCardinality(binning.feature_name) as feature_name,
-        toUInt8(startsWith(binning.feature_name, '__')) as is_model_output,
+        toUInt8(binning.feature_name in ('__score__', '__prediction__')) as is_model_output,
         ifNull(binning.feature_type, '') as feature_type,
         binning.importance as importance,
         binning.min_value as min_value,

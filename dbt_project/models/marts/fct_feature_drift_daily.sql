@@ -1,8 +1,10 @@
 {{ config(
     materialized='incremental',
     incremental_strategy='delete_insert',
-    unique_key=['model_name', 'model_version', 'window_start'],
-    order_by='(model_name, model_version, window_start, segment_key, segment_value, feature_name)',
+    unique_key=['model_name', 'model_version', 'comparison', 'window_start'],
+    order_by='''(
+        model_name, model_version, comparison, window_start, segment_key, segment_value, feature_name
+    )''',
     post_hook="{{ delete_vanished_windows('day') }}",
 ) }}
 

@@ -1,0 +1,11 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='delete_insert',
+    unique_key=['model_name', 'model_version', 'comparison', 'window_start'],
+    order_by='''(
+        model_name, model_version, comparison, window_start, segment_key, segment_value, feature_name
+    )''',
+    post_hook="{{ delete_vanished_windows('hour') }}",
+) }}
+
+{{ feature_drift('hour') }}
