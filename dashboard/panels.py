@@ -500,10 +500,23 @@ def breaches(found: Breaches) -> list[Any]:
                             else ""
                         )
                     ),
-                    _resolved_table(found.resolved),
+                    _past_table(found.resolved, "Resolved breaches, the newest first"),
                 ]
             )
         )
+    for name, explanation, rows in (
+        ("Retracted", "found no more after late data or a change of the rule", found.retracted),
+        ("Muted", "these breach while mutes.csv silences their rule", found.muted),
+    ):
+        if rows:
+            parts.append(
+                html.Details(
+                    [
+                        html.Summary(f"{name}: {wording.count(len(rows))}, {explanation}"),
+                        _past_table(rows, f"{name} breaches, the newest first"),
+                    ]
+                )
+            )
     return parts
 
 
@@ -522,6 +535,13 @@ def _rule(breach: Breach) -> str:
         else f", by {breach.granularity}"
     )
     return f"{breach.metric} {breach.comparator} {wording.figure(breach.threshold)}{windows}"
+
+
+def _silence(breach: Breach) -> str:
+    """Say that an open incident does not alarm now, where it is so."""
+    if breach.muted_until is None:
+        return ""
+    return f" (muted until {wording.moment(breach.muted_until)})"
 
 
 def _where(breach: Breach) -> str:
@@ -564,7 +584,7 @@ def _open_table(found: Breaches) -> Any:
         [
             [
                 _severity(breach),
-                breach.monitor_name,
+                f"{breach.monitor_name}{_silence(breach)}",
                 _rule(breach),
                 _where(breach),
                 breach.model_version,
@@ -604,7 +624,7 @@ def _unevaluated_table(found: Sequence[Breach]) -> Any:
     )
 
 
-def _resolved_table(found: Sequence[Breach]) -> Any:
+def _past_table(found: Sequence[Breach], caption: str) -> Any:
     return _table(
         [
             "severity",
@@ -624,12 +644,12 @@ def _resolved_table(found: Sequence[Breach]) -> Any:
                 _rule(breach),
                 _where(breach),
                 wording.moment(breach.opened_at),
-                wording.moment(breach.resolved_at),
+                wording.moment(breach.resolved_at or breach.retracted_at or breach.muted_until),
                 wording.count(breach.breaching_window_count),
                 wording.figure(breach.worst_value),
                 wording.reason(breach.reason),
             ]
             for breach in found
         ],
-        "Resolved breaches, the newest first",
+        caption,
     )

@@ -211,11 +211,16 @@ class Breach:
     worst_value: float | None
     worst_window_start: datetime | None
     last_value: float | None
+    muted_until: datetime | None
+    retracted_at: datetime | None
 
 
 @dataclass(frozen=True)
 class Breaches:
-    """The rules of a model: open incidents, the latest resolved ones, rules not evaluated."""
+    """The rules of a model: open incidents, the latest that are over, rules not evaluated.
+
+    `retracted` are incidents that late data or another rule undid, `muted` breaches in silence.
+    """
 
     runbook_url: str
     open: Sequence[Breach]
@@ -223,6 +228,8 @@ class Breaches:
     resolved: Sequence[Breach]
     resolved_count: int
     not_evaluated: Sequence[Breach]
+    retracted: Sequence[Breach] = ()
+    muted: Sequence[Breach] = ()
 
 
 RowType = TypeVar("RowType")
@@ -605,8 +612,9 @@ with ranked as (
         count() over (partition by status) as status_count,
         row_number() over (
             partition by status
-            order by severity = 'error' and status != 'resolved' desc,
-                ifNull(resolved_at, opened_at) desc, monitor_name, feature_name, segment_value
+            order by severity = 'error' and status not in ('resolved', 'retracted') desc,
+                coalesce(retracted_at, resolved_at, opened_at) desc, monitor_name, feature_name,
+                segment_value
         ) as position_in_status
     from fct_breaches
     where model_name = {{model_name:String}}
@@ -615,12 +623,15 @@ with ranked as (
 
 select *
 from ranked
-where position_in_status <= if(status = 'resolved', {_HISTORY_AT_MOST}, {_BREACHES_AT_MOST})
+where
+    position_in_status
+    <= if(status in ('resolved', 'retracted'), {_HISTORY_AT_MOST}, {_BREACHES_AT_MOST})
 order by status, position_in_status
 """  # noqa: S608 -- columns and limits are those of this module
     found = warehouse.rows(statement, {"model_name": model_name})
     names = [field.name for field in fields(Breach)]
-    by_status: dict[str, list[Breach]] = {"open": [], "resolved": [], "not_evaluated": []}
+    statuses = ("open", "resolved", "retracted", "muted", "not_evaluated")
+    by_status: dict[str, list[Breach]] = {status: [] for status in statuses}
     counts = dict.fromkeys(by_status, 0)
     for row in found:
         by_status[row["status"]].append(Breach(**{name: row[name] for name in names}))
@@ -632,6 +643,8 @@ order by status, position_in_status
         resolved=by_status["resolved"],
         resolved_count=counts["resolved"],
         not_evaluated=by_status["not_evaluated"],
+        retracted=by_status["retracted"],
+        muted=by_status["muted"],
     )
 
 

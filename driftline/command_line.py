@@ -29,6 +29,7 @@ def _prepare() -> None:
 for _module in (
     "ingest.command_line",
     "driftline.warehouse_commands",
+    "driftline.monitor_commands",
     "dashboard.command_line",
     "orchestration.command_line",
     "sandbox.command_line",

@@ -139,7 +139,7 @@ def _print_table(client: Client, statement: str, max_rows: int) -> None:
             if table.row_count == max_rows:
                 is_cut = True
                 break
-            table.add_row(*(Text(_text(value)) for value in json.loads(line)))
+            table.add_row(*(Text(shown(value)) for value in json.loads(line)))
     terminal = Console()
     # In a pipe or a file there is no width to keep to.
     (terminal if terminal.is_terminal else Console(width=100_000)).print(table)
@@ -149,7 +149,8 @@ def _print_table(client: Client, statement: str, max_rows: int) -> None:
         )
 
 
-def _text(value: object) -> str:
+def shown(value: object) -> str:
+    """Give a value as a cell of a table shows it."""
     if value is None:
         return "-"
     if isinstance(value, float):

@@ -32,6 +32,11 @@
     {%- for name in ['prediction_count', 'rate_per_second', 'error_rate', 'version_share'] -%}
         {%- do metrics['service'].update({name: (name, 'prediction_count')}) -%}
     {%- endfor -%}
+    {#- Of a window without predictions its whole length is known to be silent. -#}
+    {%- do metrics['service'].update({'freshness_seconds': (
+        "dateDiff('second', ifNull(facts.last_predicted_at, facts.window_start), facts.window_end)",
+        'prediction_count',
+    )}) -%}
     {%- for name in ['latency_mean_ms', 'latency_p50_ms', 'latency_p95_ms', 'latency_p99_ms'] -%}
         {%- do metrics['service'].update({name: (name, 'latency_count')}) -%}
     {%- endfor -%}

@@ -108,7 +108,7 @@ def alarms_of(
     period_seconds: int,
     actions: tuple[str, ...],
 ) -> tuple[AlarmSpec, ...]:
-    """Give the alarms there should be: of every valid rule, and of every model's heartbeat.
+    """Give the alarms there should be: of every rule that rings, and of every model's heartbeat.
 
     How many windows must breach is decided in fct_breaches, so that a weekly value that is sent
     hourly does not count many times, and metrics that are bad when low need nothing of their own.
@@ -130,7 +130,7 @@ def alarms_of(
             actions=actions,
         )
         for rule in rules
-        if not rule.problem
+        if rule.rings
     ]
     specs += [
         AlarmSpec(

@@ -140,7 +140,10 @@ with states as (
 
     select
         monitor_name,
-        countIf(status = 'open') as open_count,
+        -- A mute that has ended since the run mutes no more.
+        countIf(
+            status = 'open' and ifNull(muted_until <= toDateTime({{now:Int64}}, 'UTC'), 1)
+        ) as open_count,
         anyIf(reason, status = 'not_evaluated') as obstacle
     from {fct_breaches}
     group by monitor_name
@@ -159,6 +162,7 @@ select
     rules.windows_breaching as windows_breaching,
     rules.windows_considered as windows_considered,
     rules.severity as severity,
+    rules.actions as actions,
     rules.problem as problem,
     states.open_count as open_count,
     states.obstacle as obstacle
@@ -179,7 +183,7 @@ select
     granularity,
     last_value
 from {fct_breaches}
-where status = 'open'
+where status = 'open' and ifNull(muted_until <= toDateTime({{now:Int64}}, 'UTC'), 1)
 order by
     severity = 'error' desc,
     abs(last_value - threshold) / greatest(abs(threshold), 1e-9) desc,
@@ -248,7 +252,8 @@ class Model:
 class Rule:
     """A rule of monitors.csv, or one that features.csv implies, and how it stands.
 
-    `obstacle` says why it could not be evaluated; '' where it was.
+    `obstacle` says why it could not be evaluated; '' where it was. A rule whose incidents are muted
+    now is not breached.
     """
 
     name: str
@@ -262,9 +267,15 @@ class Rule:
     windows_breaching: int
     windows_considered: int
     severity: str
+    actions: str = ""
     problem: str = ""
     obstacle: str = ""
     is_breached: bool = False
+
+    @property
+    def rings(self) -> bool:
+        """Whether it has an alarm: one can be evaluated, and its actions do not leave it out."""
+        return not self.problem and "alarm" in (self.actions or "alarm")
 
     @property
     def in_words(self) -> str:

@@ -232,7 +232,10 @@ def read_rules(client: Client, settings: ClickHouseSettings) -> Sequence[Retrain
 
 
 def read_breaches(client: Client, settings: ClickHouseSettings) -> Sequence[OpenBreach]:
-    """Give the incidents of active versions, but those that a change of version resolved."""
+    """Give the incidents of active versions that may start a retraining.
+
+    Not those that a change of version resolved, nor those of rules whose actions leave it out.
+    """
     rows = _mart_rows(
         client,
         "select breaches.breach_id, breaches.model_name, breaches.monitor_name, "  # noqa: S608
@@ -243,6 +246,7 @@ def read_breaches(client: Client, settings: ClickHouseSettings) -> Sequence[Open
         "on breaches.model_name = models.model_name "
         "and breaches.model_version = models.active_version "
         "where breaches.status in ('open', 'resolved') "
+        "and position(breaches.actions, 'retrain') > 0 "
         "and breaches.reason in ('', 'recovered') and models.active_version != '' "
         "order by breaches.opened_at, breaches.breach_id",
         "look-up of incidents",

@@ -22,14 +22,15 @@ MODEL = "late"
 HEADERS = {
     "models": (
         "model_name,task,positive_label,threshold,active_version,label_maturity_hours,min_rows,"
-        "cluster_key,owner,runbook_url"
+        "cluster_key,owner,runbook_url,incidents_per_week"
     ),
     "features": "model_name,feature_name,type,min,max,nullable,min_granularity",
     "segment_sets": "model_name,segment_key,min_granularity",
     "monitors": (
         "monitor_name,model_name,metric,segment_key,feature_name,granularity,comparator,threshold,"
-        "min_rows,windows_breaching,windows_considered,severity"
+        "min_rows,windows_breaching,windows_considered,severity,actions"
     ),
+    "mutes": "monitor_name,muted_from,muted_until,reason",
     "retraining": (
         "model_name,trainer,monitors,breaching_windows,lookback_days,cooldown_hours,training_days,"
         "evaluation_days,minimum_evaluation_rows,metric"
@@ -40,6 +41,7 @@ UNUSED = {
     "features": "other,unused,,,,,",
     "segment_sets": "other,unused,",
     "monitors": "unused,late,psi,all,*,month,>=,1000,1,1,1,warn",
+    "mutes": "unused,2000-01-01,2000-01-02,unused",
     "retraining": "other,unused:train,,1,0,24,90,14,100,auc",
 }
 
@@ -158,15 +160,13 @@ class MonitoredWarehouse:
 
     def dbt(self, *arguments: str) -> dict[str, tuple[str, str]]:
         """Run dbt and give (status, message) by the name of each node."""
-        environment = {
-            **self.server.environment(self.name, self.raw),
-            "DRIFTLINE_CONFIGURATION": os.path.relpath(self.seeds, REPOSITORY / "dbt_project"),
+        folders = {
             "DBT_PROJECT_DIR": str(REPOSITORY / "dbt_project"),
             "DBT_PROFILES_DIR": str(REPOSITORY / "profiles"),
             "DBT_TARGET_PATH": str(self.folder / "target"),
             "DBT_LOG_PATH": str(self.folder / "logs"),
         }
-        with mock.patch.dict(os.environ, environment):
+        with mock.patch.dict(os.environ, {**self.environment, **folders}):
             run = dbtRunner().invoke(["--quiet", *arguments])
         assert run.result is not None, run.exception
         results: Any = run.result
@@ -175,10 +175,22 @@ class MonitoredWarehouse:
             for result in results.results
         }
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the server, the databases and the seeds are."""
+        return {
+            **self.server.environment(self.name, self.raw),
+            "DRIFTLINE_CONFIGURATION": os.path.relpath(self.seeds, REPOSITORY / "dbt_project"),
+        }
+
     def build(self, *arguments: str) -> None:
         """Run seeds and models up to the selected ones; all must succeed."""
+        self.build_only(*self.selected, *arguments)
+
+    def build_only(self, *arguments: str) -> None:
+        """Run the seeds and models of these selectors alone; all must succeed."""
         kinds = ("--resource-type", "model", "--resource-type", "seed")
-        statuses = self.dbt("build", *kinds, "--select", *self.selected, *arguments)
+        statuses = self.dbt("build", *kinds, "--select", *arguments)
         failed = {name: found for name, found in statuses.items() if found[0] != "success"}
         assert not failed, failed
 

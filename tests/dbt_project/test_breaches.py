@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from driftline.command_line import app
+from driftline.monitor_dry_run import DryRunError, compile_statements, configured_rule, dry_run
+from orchestration.cloudwatch.gauges import evaluate
 from tests.dbt_project.monitored_warehouse import MODEL, MonitoredWarehouse, prediction, time_text
 from tests.warehouse_fixtures import ClickHouseProcess
 
@@ -21,10 +28,81 @@ MONITORS = (
     f"drifted_somewhere,{MODEL},psi,origin,moving,week,>=,0.25,50,1,1,warn",
     f"silent,{MODEL},prediction_count,all,,day,<,5,0,1,1,error",
     f"slow,{MODEL},latency_p95_ms,all,,day,>,100,5,1,1,warn",
-    f"auc_fell,{MODEL},auc,all,,month,<,0.99,50,1,1,error",
-    f"few,{MODEL},error_rate,all,,month,>,0,1000000,1,1,warn",
+    f"auc_fell,{MODEL},auc,all,,week,<,0.99,50,1,1,error",
+    f"few,{MODEL},error_rate,all,,week,>,0,1000000,1,1,warn",
     f"unheard,{MODEL},null_rate,all,no_such_feature,day,>,0,1,1,1,warn",
 )
+# One rule for each thing that can be wrong with one: its line, and the complaint about it.
+WRONG_RULES = {
+    "twin": (
+        f"twin,{MODEL},psi,all,*,week,>=,1,50,1,1,warn\ntwin,{MODEL},psi,all,*,week,>=,1,50,1,1,warn",
+        "duplicate monitor name: give every rule a name of its own",
+    ),
+    "": (
+        f",{MODEL},psi,all,*,week,>=,1,50,1,1,warn",
+        "missing monitor name: give it a monitor_name",
+    ),
+    "of_another": (
+        "of_another,other,psi,all,*,week,>=,1,50,1,1,warn",
+        "unknown model: name a model of models.csv",
+    ),
+    "typo": (
+        f"typo,{MODEL},psi,all,*,week,=>,0.25,50,2,3,warn",
+        "unknown comparator: use >, >=, < or <=",
+    ),
+    "yearly": (
+        f"yearly,{MODEL},psi,all,*,year,>=,0.25,50,2,3,warn",
+        "unknown granularity: use day, week or month (hour only for reject_rate and reject_run)",
+    ),
+    "semicolon": (
+        f"semicolon,{MODEL},psi,all,*,week,>=,0;25,50,2,3,warn",
+        "threshold is no number: write a number, with a point where it has decimals",
+    ),
+    "many": (
+        f"many,{MODEL},psi,all,*,week,>=,0.25,many,2,3,warn",
+        "min rows is no count: write a whole number of 0 or more, or leave it empty for 0",
+    ),
+    "no_windows": (
+        f"no_windows,{MODEL},psi,all,*,week,>=,0.25,50,,,warn",
+        "windows are no counts: write whole numbers into windows_breaching and windows_considered: "
+        "1 and 1 fire at once",
+    ),
+    "three_of_two": (
+        f"three_of_two,{MODEL},psi,all,*,week,>=,0.25,50,3,2,warn",
+        "impossible windows: have 1 <= windows_breaching <= windows_considered",
+    ),
+    "fatal": (
+        f"fatal,{MODEL},psi,all,*,week,>=,0.25,50,2,3,fatal",
+        "unknown severity: use warn or error",
+    ),
+    "pages": (
+        f"pages,{MODEL},psi,all,*,week,>=,0.25,50,2,3,warn,page",
+        "unknown actions: use alarm, retrain, alarm|retrain or none, or leave it empty for "
+        "alarm|retrain",
+    ),
+    "by_colour": (
+        f"by_colour,{MODEL},psi,colour,*,week,>=,0.25,50,2,3,warn",
+        "undeclared segment set: declare the set in segment_sets.csv, or use all",
+    ),
+    "of_nothing": (
+        f"of_nothing,{MODEL},psi,all,,week,>=,0.25,50,2,3,warn",
+        "missing feature name: name a feature, or * for every one",
+    ),
+    "auc_of_age": (
+        f"auc_of_age,{MODEL},auc,all,age,week,<,0.25,50,2,3,warn",
+        "needless feature name: leave feature_name empty, as the metric is not about a feature",
+    ),
+    "rejects_of_one": (
+        f"rejects_of_one,{MODEL},reject_rate,all,,day,>,0.25,50,2,3,warn",
+        "not about topics: have model_name * and segment_key topic: an event that is rejected may "
+        "name no model",
+    ),
+}
+
+
+def as_of(moment: datetime) -> tuple[str, str]:
+    """Give dbt's arguments for a run that knows what is known at a moment."""
+    return "--vars", json.dumps({"as_of": f"{moment:%Y-%m-%dT%H:%M:%SZ}"})
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +171,7 @@ def test_trouble_opens_an_incident_and_soundness_none(warehouse: MonitoredWareho
         ),
         table="label_events",
     )
-    warehouse.build()
+    warehouse.build(*as_of(START + timedelta(weeks=3)))
     assert incidents(warehouse, "open") == []
     assert incidents(warehouse, "resolved") == []
     unanswered = [
@@ -112,7 +190,8 @@ def test_trouble_opens_an_incident_and_soundness_none(warehouse: MonitoredWareho
         if event["predicted_at"][:10] != time_text(wednesday)[:10]
     ]
     warehouse.land(kept)
-    warehouse.build()
+    end = START + timedelta(weeks=5)
+    warehouse.build(*as_of(end))
     assert incidents(warehouse, "open") == [
         ("drifted", "all", "moving", ""),
         ("drifted_somewhere", "EWR", "moving", ""),
@@ -132,19 +211,168 @@ def test_trouble_opens_an_incident_and_soundness_none(warehouse: MonitoredWareho
     # labels are complete by now; a rule that can never be evaluated does not stop the others
     warehouse.configure(
         segment_sets=[f"{MODEL},origin"],
-        monitors=[*MONITORS, f"typo,{MODEL},psi,all,*,week,=>,0.25,50,2,3,warn"],
+        monitors=[*MONITORS, *(line for line, _ in WRONG_RULES.values())],
         models=[f"{MODEL},binary,yes,0.5,1,1,50,,,"],
     )
     kinds = ("--resource-type", "model", "--resource-type", "seed", "--resource-type", "test")
-    statuses = warehouse.dbt("build", *kinds, "--select", "+fct_breaches")
+    statuses = warehouse.dbt("build", *kinds, "--select", "+fct_breaches", *as_of(end))
     status, message = statuses.pop("monitors_are_valid")
     assert status == "error"
-    assert "monitors.csv, 'typo': unknown comparator" in message
+    lines = message.splitlines()
+    for name, (_, complaint) in WRONG_RULES.items():
+        [line] = {line.strip() for line in lines if f"monitors.csv, '{name}': " in line}
+        problem, remedy = complaint.split(": ", 1)
+        assert line.startswith(f"monitors.csv, '{name}': {problem} ("), line
+        assert line.endswith(f"): {remedy}"), line
     assert "comparator =>" in message
-    assert "use >, >=, < or <=" in message
+    assert "threshold 0;25" in message
     assert {status for status, _ in statuses.values()} == {"success", "pass"}
     assert ("typo", "", "*", "unknown_comparator") in incidents(warehouse, "not_evaluated")
     assert ("auc_fell", "all", "", "") in incidents(warehouse, "open")
+
+    what_is_reported_never_vanishes(warehouse, sound, end)
+    a_dry_run_finds_what_the_marts_hold(warehouse, end)
+
+
+def what_is_reported_never_vanishes(
+    warehouse: MonitoredWarehouse, sound: list[dict[str, Any]], end: datetime
+) -> None:
+    """Undo incidents by labels that come late, by another rule and by a mute."""
+    before = incidents(warehouse, "resolved")
+    # Corrected, all labels are of one class: there is no AUC that could be too low.
+    warehouse.land(
+        (
+            {
+                "schema_version": 1,
+                "model_name": MODEL,
+                "source": "test",
+                "prediction_id": event["prediction_id"],
+                "label": "yes",
+                "observed_at": time_text(START + timedelta(weeks=4, days=1)),
+            }
+            for event in sound
+        ),
+        table="label_events",
+    )
+    week = timedelta(weeks=1)
+    warehouse.configure(
+        segment_sets=[f"{MODEL},origin"],
+        monitors=[rule.replace("slow,", "slower,") for rule in MONITORS]
+        + [f"recorded,{MODEL},psi,all,moving,week,>=,0.25,50,1,1,error,none"],
+        mutes=[
+            f"drifted,{end - week:%Y-%m-%d},{end:%Y-%m-%d},upstream migrates",
+            f"drifted_somewhere,{end - week:%Y-%m-%d},{end + week:%Y-%m-%d},known",
+        ],
+        models=[f"{MODEL},binary,yes,0.5,1,1,50,,,,1"],
+    )
+    warehouse.build("mutes", "rpt_alert_budget", *as_of(end))
+    assert incidents(warehouse, "retracted") == [
+        ("auc_fell", "all", "", "undone"),
+        ("drifted", "all", "moving", "muted_since"),
+        ("slow", "all", "", "rule_removed"),
+    ]
+    # What breaches in silence is told, an incident from before the mute stays open without alarm.
+    assert incidents(warehouse, "muted") == [
+        ("drifted", "all", "moving", "upstream migrates"),
+        ("drifted_somewhere", "EWR", "moving", "known"),
+    ]
+    assert incidents(warehouse, "open") == [
+        ("drifted_somewhere", "EWR", "moving", ""),
+        ("recorded", "all", "moving", ""),
+    ]
+    assert incidents(warehouse, "resolved") == [
+        (name.replace("slow", "slower"), *rest) for name, *rest in before
+    ]
+    told = evaluate(warehouse.client, warehouse.name, end, stale_after=timedelta(days=9999))
+    states = {rule.name: (rule.is_breached, rule.rings) for rule in told.rules}
+    assert states["drifted_somewhere"] == (False, True)
+    assert states["recorded"] == (True, False)
+    later = evaluate(warehouse.client, warehouse.name, end + week, stale_after=week * 9999)
+    assert {rule.name for rule in later.rules if rule.is_breached} == {
+        "drifted_somewhere",
+        "recorded",
+    }
+    budget = warehouse.query(
+        "select toString(week_start) as week, monitor_name, incident_count, retracted_count, "
+        "model_incident_count, incidents_per_week, is_over_budget from {marts}.rpt_alert_budget "
+        "order by week, monitor_name"
+    )
+    weeks = {row["week"]: row for row in budget}
+    # A week's end is the next week's Monday, and so are the incidents that it opens.
+    assert {row["monitor_name"] for row in budget} == {
+        "auc_fell", "drifted", "drifted_somewhere", "recorded", "silent", "slow", "slower",
+    }  # fmt: skip
+    assert {row["incidents_per_week"] for row in budget} == {1}
+    by_rule = {row["monitor_name"]: row for row in budget}
+    assert (by_rule["slow"]["retracted_count"], by_rule["slower"]["retracted_count"]) == (1, 0)
+    assert by_rule["drifted"]["is_over_budget"] == (by_rule["drifted"]["model_incident_count"] > 1)
+    assert max(row["is_over_budget"] for row in weeks.values()) == 1
+
+    # What is found again is retracted no more.
+    warehouse.configure(
+        segment_sets=[f"{MODEL},origin"],
+        monitors=MONITORS,
+        models=[f"{MODEL},binary,yes,0.5,1,1,50,,,"],
+    )
+    warehouse.build_only("monitors+", "mutes+", "retraining", *as_of(end))
+    assert incidents(warehouse, "retracted") == [
+        ("auc_fell", "all", "", "undone"),
+        ("recorded", "all", "moving", "rule_removed"),
+        ("slower", "all", "", "rule_removed"),
+    ]
+    assert incidents(warehouse, "resolved") == before
+
+
+def a_dry_run_finds_what_the_marts_hold(warehouse: MonitoredWarehouse, end: datetime) -> None:
+    """Try each rule as the analyst, and compare with what dbt has built of it."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("DBT_")},
+        **warehouse.environment,
+        "DRIFTLINE_HOME": str(warehouse.folder),
+    }
+    statements = compile_statements(environment, end)
+    columns = [
+        "status", "reason", "model_version", "segment_value", "feature_name", "opened_at",
+        "last_seen_at", "resolved_at", "breaching_window_count", "worst_value", "last_value",
+    ]  # fmt: skip
+    tables = warehouse.query("select count() as number from system.tables")
+    with closing(warehouse.server.client("analyst", autogenerate_session_id=False)) as analyst:
+        for line in MONITORS:
+            name = line.split(",")[0]
+            rule = configured_rule(analyst, warehouse.name, name, environment)
+            found = dry_run(analyst, warehouse.name, rule, statements)
+            built = warehouse.query(
+                f"select {', '.join(columns)} from {{marts}}.fct_breaches "
+                "where monitor_name = {name:String} and status != 'retracted' order by all",
+                name=name,
+            )
+            held = [row for row in built if row["status"] != "not_evaluated"]
+            tried = [{column: row[column] for column in columns} for row in found.incidents]
+            assert sorted(tried, key=repr) == sorted(held, key=repr), name
+            assert found.obstacle == "".join(
+                row["reason"] for row in built if row["status"] == "not_evaluated"
+            )
+            assert found.in_place == len(held)
+        with pytest.raises(
+            DryRunError, match=r"no rule 'slowly' in .*monitors.csv: .*silent, slow"
+        ):
+            configured_rule(analyst, warehouse.name, "slowly", environment)
+        with pytest.raises(DryRunError, match=r"unknown metric .*: use one of psi, "):
+            dry_run(analyst, warehouse.name, {**rule, "metric": "entropy"}, statements)
+    assert warehouse.query("select count() as number from system.tables") == tables
+
+    command = ["monitors", "test", "--as-of", f"{end:%Y-%m-%d}", "--monitor", "drifted_somewhere"]
+    answer = CliRunner().invoke(
+        app, [*command, "--threshold", "0.1", "--windows", "1/2", "--json"], env=environment
+    )
+    assert answer.exit_code == 0, answer.output
+    document = json.loads(answer.output)
+    assert document["rule"]["threshold"] == "0.1"
+    [incident] = document["incidents"]
+    assert (incident["segment_value"], incident["status"]) == ("EWR", "open")
+    assert document["incidents_by_week"] == {"2026-02-02": 1}
+    assert document["incidents_in_place"] == 1
+    assert document["budget"]["incidents_per_week"] == 5
 
 
 @dataclass(frozen=True)
@@ -240,7 +468,7 @@ def test_incidents_equal_a_replay_of_the_windows(warehouse: MonitoredWarehouse) 
             "metric_rows", "obstacle", "is_breaching",
         ],
     )  # fmt: skip
-    assert warehouse.dbt("run", "--select", "fct_breaches")["fct_breaches"][0] == "success"
+    warehouse.build_only("int_breaches_found+")
     day_of = "dateDiff('day', toDateTime('2025-01-01', 'UTC'), {column})"
     found = warehouse.query(
         "select monitor_name, status, "

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from tests.dbt_project.conftest import MakeWarehouse
-from tests.dbt_project.warehouse import DBT_PROJECT
+from tests.dbt_project.warehouse import DBT_PROJECT, SEED_HEADERS
+
+REPOSITORY = DBT_PROJECT.parent
+DASHBOARD, ORCHESTRATION, SANDBOX = (
+    REPOSITORY / name for name in ("dashboard", "orchestration", "sandbox")
+)
 
 Node = dict[str, Any]
 
@@ -52,7 +57,7 @@ def test_relations_come_from_ref_and_source_only(models: list[Node]) -> None:
     hard_coded = re.compile(r"\b(?:from|join)\s+(?!\{)[`\"\w]+\.[`\"\w]+", re.IGNORECASE)
     sources = {
         str(path.relative_to(DBT_PROJECT)): path.read_text()
-        for folder_name in ("models", "macros", "tests")
+        for folder_name in ("models", "macros", "tests", "analyses")
         for path in (DBT_PROJECT / folder_name).rglob("*.sql")
     }
     assert len(sources) > len(models)
@@ -184,6 +189,72 @@ def test_ledger_comes_before_every_model_that_writes_to_it(
         and model["name"] != "int_run_ledger"
         and "model.driftline.int_run_ledger" not in ancestors(model["unique_id"])
     )
+
+
+def test_seeds_and_analyses_are_described(manifest: dict[str, Any]) -> None:
+    nodes = [
+        node for node in manifest["nodes"].values() if node["resource_type"] in ("seed", "analysis")
+    ]
+    assert {"monitors", "mutes", "monitor_dry_run_breaches"} <= {node["name"] for node in nodes}
+    assert not offenders(
+        node["name"] for node in nodes if "Grain: one row " not in node["description"]
+    )
+    assert {
+        node["name"]: set(node["columns"]) for node in nodes if node["resource_type"] == "seed"
+    } == {name: set(header.split(",")) for name, header in SEED_HEADERS.items()}
+
+
+def test_column_docs_are_used_and_found(manifest: dict[str, Any]) -> None:
+    """What stands in _columns.md is what a column of that name means wherever it is used."""
+    blocks = {
+        name.removeprefix("doc.driftline.")
+        for name in manifest["docs"]
+        if name.startswith("doc.driftline.")
+    }
+    assert len(blocks) >= 30
+    sources = " ".join(path.read_text() for path in (DBT_PROJECT / "models").rglob("*.yml"))
+    used = set(re.findall(r"doc\('(\w+)'\)", sources))
+    assert used == blocks
+
+
+def test_exposures_name_what_their_code_reads(manifest: dict[str, Any], models: list[Node]) -> None:
+    """Whoever changes a mart sees there whom it concerns."""
+    code = {
+        "dashboard": DASHBOARD.glob("*.py"),
+        "cloudwatch": (ORCHESTRATION / "cloudwatch").glob("*.py"),
+        "retraining": (ORCHESTRATION / "retraining").glob("*.py"),
+        "alert_budget": (REPOSITORY / "driftline").glob("monitor_*.py"),
+        "sql_cookbook": (REPOSITORY / "docs").glob("sql-cookbook.md"),
+        "demo_report": SANDBOX.glob("flights_[rm]*.py"),
+    }
+    names = {model["name"] for model in models}
+    exposures = {exposure["name"]: exposure for exposure in manifest["exposures"].values()}
+    assert exposures.keys() == code.keys()
+    declared = {
+        name: {node.rsplit(".", 1)[1] for node in exposure["depends_on"]["nodes"]}
+        for name, exposure in exposures.items()
+    }
+    read = {
+        name: names & set(re.findall(r"\w+", " ".join(path.read_text() for path in paths)))
+        for name, paths in code.items()
+    }
+    assert not offenders(
+        f"{name} reads {model}" for name, found in read.items() for model in found - declared[name]
+    )
+    assert all(read.values())
+    assert not offenders(
+        name
+        for name, exposure in exposures.items()
+        if not exposure["description"].strip() or not exposure["owner"]["name"]
+    )
+
+
+def test_intermediates_do_not_build_on_marts_that_may_fail(
+    manifest: dict[str, Any], models: list[Node]
+) -> None:
+    """A failed test of severity error skips what is downstream of its model."""
+    children = manifest["child_map"]["model.driftline.fct_breaches"]
+    assert not offenders(child for child in children if child.startswith("model."))
 
 
 def test_no_model_reads_the_clock(models: list[Node]) -> None:

@@ -44,14 +44,15 @@ _OF_THE_RUN = ("run_version", "landed_at", "invocation_id")
 SEED_HEADERS = {
     "models": (
         "model_name,task,positive_label,threshold,active_version,label_maturity_hours,min_rows,"
-        "cluster_key,owner,runbook_url"
+        "cluster_key,owner,runbook_url,incidents_per_week"
     ),
     "features": "model_name,feature_name,type,min,max,nullable,min_granularity",
     "segment_sets": "model_name,segment_key,min_granularity",
     "monitors": (
         "monitor_name,model_name,metric,segment_key,feature_name,granularity,comparator,threshold,"
-        "min_rows,windows_breaching,windows_considered,severity"
+        "min_rows,windows_breaching,windows_considered,severity,actions"
     ),
+    "mutes": "monitor_name,muted_from,muted_until,reason",
     "retraining": (
         "model_name,trainer,monitors,breaching_windows,lookback_days,cooldown_hours,training_days,"
         "evaluation_days,minimum_evaluation_rows,metric"

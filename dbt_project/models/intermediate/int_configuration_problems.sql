@@ -1,6 +1,6 @@
 {{ config(materialized='view') }}
 
--- Every row of models.csv, features.csv and segment_sets.csv that cannot mean what it says.
+-- Every row of models.csv, features.csv, segment_sets.csv and mutes.csv that cannot mean what it says.
 with configured_models as (
 
     select * from {{ ref('models') }}
@@ -19,6 +19,12 @@ declared_sets as (
 
 ),
 
+mutes as (
+
+    select * from {{ ref('int_monitor_mutes') }}
+
+),
+
 model_problems as (
 
     select
@@ -26,13 +32,13 @@ model_problems as (
         model_name as row_name,
         multiIf(
             model_name = '', 'it has no model_name: give it one',
-            count() over (partition by model_name) > 1, 'the model stands there twice: keep one row',
+            count() over (partition by model_name) > 1, 'model_name stands there twice: keep one row',
             task not in ('binary', 'multiclass', 'regression'),
             concat('task ', task, ' is unknown: use binary, multiclass or regression'),
             task = 'binary' and positive_label = '',
             'a binary model needs a positive_label: give the label of the positive class',
             threshold is not null and not ifNull(threshold between 0 and 1, 0),
-            concat('threshold ', toString(threshold), ' is not between 0 and 1'),
+            concat('threshold ', toString(threshold), ' is not between 0 and 1: give a score'),
             ''
         ) as problem
     from configured_models
@@ -47,12 +53,12 @@ feature_problems as (
         multiIf(
             model_name = '' or feature_name = '', 'model_name or feature_name is empty: give both',
             count() over (partition by model_name, feature_name) > 1,
-            'the feature stands there twice: keep one row',
+            'feature_name stands there twice: keep one row',
             type not in ('', 'numeric', 'categorical', 'boolean'),
             concat('type ', type, ' is unknown: use numeric, categorical or boolean, or leave it empty'),
             ifNull(min > max, 0),
             concat('min ', toString(min), ' is greater than max ', toString(max), ': exchange them'),
-            nullable not in (0, 1), 'nullable is neither 0 nor 1',
+            nullable not in (0, 1), 'nullable is neither 0 nor 1: use one of them, or leave it empty',
             min_granularity not in ('', 'hour', 'day', 'week', 'month'),
             concat('min_granularity ', min_granularity, ' is unknown: use hour, day, week or month'),
             ''
@@ -69,12 +75,13 @@ segment_set_problems as (
         splitByChar('|', segment_key) as segment_keys,
         multiIf(
             model_name not in (select configured_models.model_name from configured_models),
-            'the model is not in models.csv, so the set has no effect: add the model, or remove the set',
-            segment_key in ('', 'all'), 'everyone is always there: remove the row',
-            has(segment_keys, ''), 'it names an empty key: write keys with one | between them',
-            length(segment_keys) != length(arrayDistinct(segment_keys)), 'it names a key twice: keep one',
+            'model_name is not in models.csv, so the set has no effect: add it there, or remove the row',
+            segment_key in ('', 'all'), 'segment_key names everyone, who is always there: remove the row',
+            has(segment_keys, ''), 'segment_key has an empty key: write keys with one | between them',
+            length(segment_keys) != length(arrayDistinct(segment_keys)),
+            'segment_key has a key twice: keep one',
             count() over (partition by model_name, segment_key) > 1,
-            'the set stands there twice: keep one row',
+            'segment_key stands there twice: keep one row',
             min_granularity not in ('', 'hour', 'day'),
             concat('min_granularity ', min_granularity, ' is unknown: use hour or day, or leave it empty'),
             ''
@@ -90,6 +97,8 @@ unioned as (
     select file_name, row_name, problem from feature_problems
     union all
     select file_name, row_name, problem from segment_set_problems
+    union all
+    select 'mutes.csv' as file_name, row_name, problem from mutes
 
 ),
 

@@ -6,6 +6,7 @@
     'missing_active_version': 'give the model an active_version in models.csv: the champion',
     'invalid_trainer': 'write the trainer as module:function',
     'unknown_monitor': 'name monitors of this model, joined by |, or none',
+    'monitor_without_retrain': 'add retrain to the actions of these monitors in monitors.csv, or leave them out',
     'breaching_windows_not_positive': 'use 1 or more breaching_windows',
     'cooldown_not_positive': 'use 1 or more cooldown_hours, so that it cannot loop',
     'days_not_positive': 'use 1 or more training_days and evaluation_days',
@@ -36,7 +37,8 @@ known_monitors as (
 
     select
         model_name,
-        groupUniqArray(monitor_name) as known_names
+        groupUniqArray(monitor_name) as known_names,
+        groupUniqArrayIf(monitor_name, position(actions, 'retrain') > 0) as retraining_names
     from {{ ref('int_monitor_rules') }}
     group by model_name
 
@@ -64,6 +66,7 @@ judged as (
             not match(rules.trainer, '^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$'),
             'invalid_trainer',
             not hasAll(known_monitors.known_names, rules.monitor_names), 'unknown_monitor',
+            not hasAll(known_monitors.retraining_names, rules.monitor_names), 'monitor_without_retrain',
             rules.breaching_windows = 0, 'breaching_windows_not_positive',
             rules.cooldown_hours = 0, 'cooldown_not_positive',
             rules.training_days = 0 or rules.evaluation_days = 0, 'days_not_positive',

@@ -45,6 +45,9 @@ final as (
         ifNull(configured_models.active_version, '') as active_version,
         configured_models.label_maturity_hours as label_maturity_hours,
         ifNull(configured_models.min_rows, {{ var('default_min_rows') }}) as min_rows,
+        ifNull(
+            configured_models.incidents_per_week, {{ var('default_incidents_per_week') }}
+        ) as incidents_per_week,
         ifNull(configured_models.cluster_key, '') as cluster_key,
         ifNull(configured_models.owner, '') as owner,
         ifNull(configured_models.runbook_url, '') as runbook_url,

@@ -22,12 +22,13 @@ COLUMNS: Mapping[str, str] = {
         "model_name LowCardinality(String), active_version String, owner String, runbook_url String"
     ),
     "int_monitor_rules": (
-        f"monitor_name String, model_name LowCardinality(String), {_RULE}, problem String"
+        f"monitor_name String, model_name LowCardinality(String), {_RULE}, problem String, "
+        "actions String default 'alarm|retrain'"
     ),
     "fct_breaches": (
         f"monitor_name LowCardinality(String), {_NAMES}, {_RULE}, "
         "segment_value LowCardinality(String), status String, reason String, "
-        "last_value Nullable(Float64)"
+        "last_value Nullable(Float64), muted_until Nullable(DateTime('UTC'))"
     ),
     "fct_feature_drift_weekly": (
         f"{_NAMES}, comparison String, {_SEGMENT}, feature_name LowCardinality(String), {_WINDOW}, "
