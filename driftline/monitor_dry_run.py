@@ -1,6 +1,6 @@
 """What a rule would have found over the past, by the SQL of the marts, without writing anything.
 
-The statements are two analyses of the dbt project, made of the macros that fct_breaches comes from,
+The statements are analyses of the dbt project, made of the macros that fct_breaches comes from,
 with one rule in place of monitors.csv. dbt compiles them without a connection; they are run as the
 read-only analyst.
 """
@@ -38,7 +38,9 @@ DEFAULTS: Mapping[str, str] = {
     "severity": "warn",
     "actions": "",
 }
-_BREACHES, _WINDOWS = "monitor_dry_run_breaches", "monitor_dry_run_windows"
+_ANALYSES = ("monitor_dry_run_rule", "monitor_dry_run_breaches", "monitor_dry_run_windows")
+# What the other two take of the first one's row.
+_CHECKED_COLUMNS = (*RULE_COLUMNS, "metric_source")
 _COMPILED = Path("compiled/driftline/analyses")
 
 Row = dict[str, Any]
@@ -57,8 +59,13 @@ class QueryClient(Protocol):
 
 @dataclass(frozen=True)
 class Statements:
-    """The two compiled statements; their parameters are the columns of monitors.csv, as text."""
+    """The compiled statements.
 
+    The parameters of `rule` are the columns of monitors.csv, as text; those of the others what it
+    answers.
+    """
+
+    rule: str
     breaches: str
     windows: str
 
@@ -193,7 +200,7 @@ def compile_statements(environment: Mapping[str, str], as_of: datetime | None = 
     # Not dbt's usual folder: a build may be writing to that.
     target = settings.home(environment) / "dbt" / "dry_run"
     arguments = ["--quiet", "compile", "--no-introspect", "--no-populate-cache"]
-    arguments += ["--select", _BREACHES, _WINDOWS]
+    arguments += ["--select", *_ANALYSES]
     if as_of is not None:
         moment = as_of.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         arguments += ["--vars", json.dumps({"as_of": moment})]
@@ -211,8 +218,7 @@ def compile_statements(environment: Mapping[str, str], as_of: datetime | None = 
     if done.returncode:
         words = (done.stdout + done.stderr).strip()
         raise DryRunError(f"dbt cannot compile the rules' SQL:\n{words}")
-    texts = [(target / _COMPILED / f"{name}.sql").read_text() for name in (_BREACHES, _WINDOWS)]
-    return Statements(*texts)
+    return Statements(*((target / _COMPILED / f"{name}.sql").read_text() for name in _ANALYSES))
 
 
 def dry_run(
@@ -223,23 +229,22 @@ def dry_run(
     Raises DryRunError where the rule could never be evaluated, or the marts are not built; and the
     client's errors.
     """
-    parameters = {column: rule[column] for column in RULE_COLUMNS}
-    found = list(_rows(client, statements.breaches, parameters))
-    refused = next((row for row in found if row["remedy"]), None)
-    if refused is not None:
+    declared = {column: rule[column] for column in RULE_COLUMNS}
+    [checked] = _rows(client, statements.rule, declared)
+    if checked["problem"]:
         raise DryRunError(
-            f"rule {rule['monitor_name']!r}: {refused['reason'].replace('_', ' ')} "
-            f"({refused['declaration']}): {refused['remedy']}"
+            f"rule {rule['monitor_name']!r}: {checked['problem'].replace('_', ' ')} "
+            f"({checked['declaration']}): {checked['remedy']}"
         )
-    for row in found:
-        del row["remedy"], row["declaration"]
+    parameters = {column: checked[column] for column in _CHECKED_COLUMNS}
+    found = _rows(client, statements.breaches, parameters)
     unevaluated = [row for row in found if row["status"] == "not_evaluated"]
     return DryRun(
         rule=dict(rule),
         incidents=[row for row in found if row["status"] in ("open", "resolved")],
         muted=[row for row in found if row["status"] == "muted"],
         obstacle=unevaluated[0]["reason"] if unevaluated else "",
-        windows=list(_rows(client, statements.windows, parameters)),
+        windows=_rows(client, statements.windows, parameters),
         budget=_budget(client, database, rule),
         in_place=_in_place(client, database, rule["monitor_name"]),
     )

@@ -1,21 +1,8 @@
-{#- What one rule, given by the statement's parameters, would find as of now: the rows that it would have in
-    int_breaches_found, made by the same SQL, and written nowhere. -#}
-with candidate_monitors as (
+{#- What one rule, given by the statement's parameters as monitor_dry_run_rule has it, would find as of now:
+    the rows that it would have in int_breaches_found, made by the same SQL, and written nowhere. -#}
+with candidate_rules as (
 
-    {{ candidate_rule() }}
-
-),
-
-no_features as (
-
-    select * from {{ ref('features') }}
-    where false
-
-),
-
-candidate_rules as (
-
-    {{ monitor_rules('candidate_monitors', 'no_features') }}
+    {{ checked_rule() }}
 
 ),
 
@@ -31,10 +18,5 @@ found as (
 
 )
 
-select
-    found.* except (breach_id),
-    rules.remedy as remedy,
-    rules.declaration as declaration
-from found
-left join candidate_rules as rules on found.monitor_name = rules.monitor_name
+select * from found
 order by opened_at, model_version, segment_value, feature_name

@@ -1,21 +1,8 @@
-{#- What windows one rule, given by the statement's parameters, looks at: how many count and breach, and why
-    the others do not count. -#}
-with candidate_monitors as (
+{#- What windows one rule, given by the statement's parameters as monitor_dry_run_rule has it, looks at: how
+    many count and breach, and why the others do not count. -#}
+with candidate_rules as (
 
-    {{ candidate_rule() }}
-
-),
-
-no_features as (
-
-    select * from {{ ref('features') }}
-    where false
-
-),
-
-candidate_rules as (
-
-    {{ monitor_rules('candidate_monitors', 'no_features') }}
+    {{ checked_rule() }}
 
 ),
 

@@ -153,6 +153,7 @@ def incidents(warehouse: MonitoredWarehouse, status: str) -> list[tuple[str, ...
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_trouble_opens_an_incident_and_soundness_none(warehouse: MonitoredWarehouse) -> None:
     baseline = [event for week in range(-6, 0) for event in a_week(week, 100 + week)]
     warehouse.register_baseline(baseline, TYPES)
@@ -337,8 +338,8 @@ def a_dry_run_finds_what_the_marts_hold(warehouse: MonitoredWarehouse, end: date
     ]  # fmt: skip
     tables = warehouse.query("select count() as number from system.tables")
     with closing(warehouse.server.client("analyst", autogenerate_session_id=False)) as analyst:
-        for line in MONITORS:
-            name = line.split(",")[0]
+        # One muted, one of a volume, one that looks at nothing.
+        for name in ("drifted", "silent", "unheard"):
             rule = configured_rule(analyst, warehouse.name, name, environment)
             found = dry_run(analyst, warehouse.name, rule, statements)
             built = warehouse.query(
