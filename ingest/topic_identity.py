@@ -57,6 +57,9 @@ class TopicIdentities:
         )
         try:
             topic_id = str(described[topic].result(self._timeout).topic_id)
+        except TimeoutError:
+            # The future's own, where the client did not notice in time: no answer, all the same.
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
         except KafkaException as error:
             # Only a broker that cannot know: any other error must not change the identity.
             if error.args[0].code() in (
