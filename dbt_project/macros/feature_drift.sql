@@ -30,6 +30,7 @@ binning as (
         feature_name,
         feature_type as binned_type,
         min_granularity as binned_min_granularity,
+        length(edges) + notEmpty(edges) as interval_count,
         importance
     from {{ ref('int_feature_binning_latest') }}
 
@@ -181,7 +182,9 @@ beside_baseline as (
             []
         ) as baseline_bin_counts,
         if(baseline_scope = 'all', 'all', segment_key) as baseline_segment_key,
-        if(baseline_scope = 'all', 'all', segment_value) as baseline_segment_value
+        if(baseline_scope = 'all', 'all', segment_value) as baseline_segment_value,
+        -- Deciles are those of the whole baseline; a segment's counts in them are its own.
+        if(baseline_segment_key = 'all', ifNull(interval_count, 0), 0) as decile_bins
     from unioned
     left join binning using (baseline_id, feature_name)
     left join whole_baseline_histograms using (baseline_id, feature_name)
@@ -195,10 +198,12 @@ counted as (
         arraySum(baseline_bin_counts) as baseline_count,
         if(baseline_scope = 'none', row_count, arraySum(current_bin_counts)) as current_count,
         if(
-            baseline_scope = 'none', [], {{ kept_bins('baseline_bin_counts', 'current_bin_counts') }}
+            baseline_scope = 'none',
+            [], {{ kept_bins('baseline_bin_counts', 'current_bin_counts', 'decile_bins') }}
         ) as kept,
         {{ smoothed_shares('kept', 'baseline_count', 'current_count') }} as shares,
-        {{ rare_bins_pooled('kept', 'baseline_count', 'current_count') }} as tested,
+        least(baseline_count, current_count) as smaller_count,
+        {{ rare_bins_pooled('kept', 'baseline_count', 'current_count', 'smaller_count') }} as tested,
         {{ smoothed_shares('tested', 'baseline_count', 'current_count') }} as tested_shares
     from beside_baseline
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dbt_project.python.intervals import f1_interval, logit_interval, wilson_interval
+from dbt_project.python.intervals import auc_interval, f1_interval, wilson_interval
 from dbt_project.python.undefined import Booleans, Floats, Integers, joined_reasons, ratio
 
 # Under this many labels of a class the interval of AUC is not given: its coverage breaks down.
@@ -106,9 +106,11 @@ def binary_statistics(
     correct = true_positives + true_negatives
 
     auc = _area_under_roc(counts, positive, negative)
-    auc_variance = _delong_variance(counts, positive, negative, auc)
+    of_positives, of_negatives = _delong_variances(counts, positive, negative, auc)
     has_enough = np.minimum(positive, negative) >= MIN_LABELS_OF_A_CLASS
-    auc_lower, auc_upper = logit_interval(np.where(has_enough, auc, np.nan), auc_variance)
+    auc_lower, auc_upper = auc_interval(
+        np.where(has_enough, auc, np.nan), of_positives, of_negatives, positive, negative
+    )
 
     is_probability = counts.all_within(counts.score, 0.0, 1.0)
     has_calibration = is_probability & (total > 0)
@@ -139,7 +141,7 @@ def binary_statistics(
         f1_lower=f1_lower,
         f1_upper=f1_upper,
         auc=auc,
-        auc_variance=auc_variance,
+        auc_variance=of_positives + of_negatives,
         auc_lower=auc_lower,
         auc_upper=auc_upper,
         pr_auc=_average_precision(counts, positive),
@@ -262,14 +264,14 @@ def _area_under_roc(counts: _ScoreCounts, positive: Integers, negative: Integers
     return ratio(counts.sum_integers(pairs), 2 * positive * negative)
 
 
-def _delong_variance(
+def _delong_variances(
     counts: _ScoreCounts, positive: Integers, negative: Integers, auc: Floats
-) -> Floats:
+) -> tuple[Floats, Floats]:
     """DeLong, DeLong and Clarke-Pearson (1988), from the structural components.
 
     V10 of a positive is the share of negatives below it, V01 of a negative the share of positives
-    above it (ties as half); the variance is var(V10)/P + var(V01)/N, with P - 1 and N - 1 as
-    divisors inside. Undefined under two of a class.
+    above it (ties as half). The variance of AUC is the sum of the two that are given, var(V10)/P
+    and var(V01)/N, with P - 1 and N - 1 as divisors inside. Undefined under two of a class.
     """
     of_group = counts.group
     is_defined = (positive > 1) & (negative > 1)
@@ -279,11 +281,12 @@ def _delong_variance(
     above = positive[of_group] - counts.before(counts.positives) - counts.positives / 2
     spread_10 = counts.positives * (below / negatives[of_group] - auc[of_group]) ** 2
     spread_01 = counts.negatives * (above / positives[of_group] - auc[of_group]) ** 2
-    variance = (
-        counts.sum_floats(spread_10) / (positives - 1) / positives
-        + counts.sum_floats(spread_01) / (negatives - 1) / negatives
+    of_positives = counts.sum_floats(spread_10) / (positives - 1) / positives
+    of_negatives = counts.sum_floats(spread_01) / (negatives - 1) / negatives
+    return (
+        np.asarray(np.where(is_defined, of_positives, np.nan), dtype=np.float64),
+        np.asarray(np.where(is_defined, of_negatives, np.nan), dtype=np.float64),
     )
-    return np.asarray(np.where(is_defined, variance, np.nan), dtype=np.float64)
 
 
 def _average_precision(counts: _ScoreCounts, positive: Integers) -> Floats:

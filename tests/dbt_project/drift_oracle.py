@@ -202,11 +202,16 @@ def distances(baseline: Counts, current: Counts) -> dict[str, Any]:
     }
 
 
-def p_value_of(baseline: Counts, current: Counts) -> float:
-    """Give the p-value of a PSI on bins of which those expected to hold under 5 rows are pooled."""
+def p_value_of(baseline: Counts, current: Counts, decile_bins: int = 0) -> float:
+    """Give the p-value of a PSI on bins of which those expected to hold under 5 rows are pooled.
+
+    The first `decile_bins` are those that the baseline was cut into.
+    """
     kept = baseline + current > 0
+    is_decile = (np.arange(len(baseline)) < decile_bins)[kept]
     a, b = baseline[kept], current[kept]
-    is_rare = a * b.sum() < 5 * a.sum()
+    smaller, both = min(a.sum(), b.sum()), a.sum() + b.sum()
+    is_rare = np.where(is_decile, a * smaller < 5 * a.sum(), (a + b) * smaller < 5 * both)
     if is_rare.any():
         a = np.append(a[~is_rare], a[is_rare].sum())
         b = np.append(b[~is_rare], b[is_rare].sum())
@@ -320,9 +325,11 @@ def expected_drift(
                 empty,
             )
             is_own = own.sum() >= model.min_rows
+            is_whole = not is_own or pair == ("all", "all")
             row = _measured(
                 own if is_own else whole[None, ("all", "all")][1][name],
                 sum((part[1][name] for part in parts), empty),
+                len(binning.edges) + 1 if is_whole and binning.edges else 0,
             )
             row["feature_type"] = types[name]
             row["baseline_scope"] = "segment" if is_own else "all"
@@ -347,9 +354,9 @@ def _obstacle(model: Model, name: str, granularity: str, size: int, baseline_cou
     return "baseline_below_min_rows" if baseline_count < model.min_rows else ""
 
 
-def _measured(baseline: Counts, current: Counts) -> dict[str, Any]:
+def _measured(baseline: Counts, current: Counts, decile_bins: int) -> dict[str, Any]:
     row = distances(baseline, current)
-    row["p_value"] = p_value_of(baseline, current)
+    row["p_value"] = p_value_of(baseline, current, decile_bins)
     row["q_value"] = None
     row["baseline_bin_counts"] = baseline.tolist()
     row["current_bin_counts"] = current.tolist()
