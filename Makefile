@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo up test test-thorough test-faults soak lint format test-fast schemas kafka-jars bench-ingest bench-logger lock clean
+.PHONY: help install demo up test test-thorough test-faults soak lint format test-fast schemas kafka-jars bench-ingest bench-logger bench-metrics calibrate lock clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -69,6 +69,12 @@ bench-ingest: $(INSTALLED) ## Measure how fast messages land: Apache Kafka, load
 
 bench-logger: $(INSTALLED) ## Measure what logging adds to a prediction, beside what else one would take
 	$(BIN)/python -m bench.logger_latency $(BENCH)
+
+bench-metrics: $(INSTALLED) ## Measure how fast metrics are computed, by stage, beside what else one would take
+	$(BIN)/python -m bench.metrics $(BENCH)
+
+calibrate: $(INSTALLED) ## Show that the statistics hold what they claim; write docs/calibration.md
+	$(BIN)/python -m bench.calibration $(BENCH)
 
 lock: ## Compile constraints.txt anew from the declared dependencies
 	$(BIN)/uv pip compile --quiet --upgrade --universal --no-emit-index-url --no-header --no-annotate --python-version 3.11 \

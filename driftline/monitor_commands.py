@@ -49,7 +49,9 @@ def try_rule(
     feature: Annotated[
         str | None, typer.Option(help="A feature, or '*' for every one: drift and data quality.")
     ] = None,
-    granularity: Annotated[str | None, typer.Option(help="hour, day, week or month [week].")] = None,
+    granularity: Annotated[
+        str | None, typer.Option(help="hour, day, week or month [week].")
+    ] = None,
     windows: Annotated[
         str | None,
         typer.Option(metavar="M/N", help="Fires when M of the last N windows breach [1/1]."),

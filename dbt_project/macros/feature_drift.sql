@@ -15,6 +15,7 @@ binning as (
         min_granularity as binned_min_granularity,
         pieces,
         standard_deviation as unit_of_distance,
+        length(edges) + notEmpty(edges) as interval_count,
         importance
     from {{ ref('int_feature_binning_latest') }}
 
@@ -84,7 +85,11 @@ compared as (
             {{ design_effect('reference_clustered_rows', 'reference_clusters') }},
             baseline_scope = 'all', {{ design_effect('whole_clustered_rows', 'whole_clusters') }},
             null
-        ) as baseline_design_effect
+        ) as baseline_design_effect,
+        -- The baseline was cut into these bins; a segment's or another window's counts in them are chance.
+        if(
+            comparison = 'baseline' and baseline_segment_key = 'all', ifNull(interval_count, 0), 0
+        ) as decile_bins
     from sides
     left join binning using (baseline_id, feature_name)
     left join whole_baselines using (baseline_id, feature_name)
@@ -100,13 +105,15 @@ counted as (
             feature_type = '', row_count, arraySum(current_bin_counts)
         ) as current_count,
         if(
-            baseline_scope = 'none', [], {{ kept_bins('baseline_bin_counts', 'current_bin_counts') }}
+            baseline_scope = 'none',
+            [], {{ kept_bins('baseline_bin_counts', 'current_bin_counts', 'decile_bins') }}
         ) as kept,
         {{ smoothed_shares('kept', 'baseline_count', 'current_count') }} as shares,
         -- Rows that depend on each other are worth fewer independent ones.
         baseline_count / ifNull(baseline_design_effect, 1) as effective_baseline_count,
         current_count / ifNull(design_effect, 1) as effective_count,
-        {{ rare_bins_pooled('kept', 'baseline_count', 'effective_count') }} as tested,
+        least(effective_baseline_count, effective_count) as smaller_count,
+        {{ rare_bins_pooled('kept', 'baseline_count', 'current_count', 'smaller_count') }} as tested,
         {{ smoothed_shares('tested', 'baseline_count', 'current_count') }} as tested_shares,
         -- Numbers of known size: __missing__, __invalid__ and __other__ have no place on the line.
         arraySlice(baseline_bin_counts, 1, arrayMax(pieces.1)) as placed_baseline_counts,

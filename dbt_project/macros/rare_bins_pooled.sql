@@ -1,19 +1,15 @@
-{#- The kept bins with those pooled into one whose expected count in the window is under 5: the chi-squared
-    approximation of the test needs that many. The baseline and the window's size decide, not its counts. -#}
-{% macro rare_bins_pooled(kept, baseline_count, current_count) -%}
+{#- The kept bins with the rare ones (is_rare_bin) pooled into one. `smaller_count` is the number of rows on
+    the side that has fewer. -#}
+{% macro rare_bins_pooled(kept, baseline_count, current_count, smaller_count) -%}
+    {%- set is_rare = is_rare_bin('pair', baseline_count, current_count, smaller_count) -%}
     arrayConcat(
-        arrayFilter(
-            pair -> pair.1 * {{ current_count }} >= 5 * {{ baseline_count }}, {{ kept }}
-        ),
+        arrayFilter(pair -> not {{ is_rare }}, {{ kept }}),
         if(
-            arrayExists(pair -> pair.1 * {{ current_count }} < 5 * {{ baseline_count }}, {{ kept }}),
+            arrayExists(pair -> {{ is_rare }}, {{ kept }}),
             [(
-                arraySum(pair -> if(
-                    pair.1 * {{ current_count }} < 5 * {{ baseline_count }}, pair.1, 0
-                ), {{ kept }}),
-                arraySum(pair -> if(
-                    pair.1 * {{ current_count }} < 5 * {{ baseline_count }}, pair.2, 0
-                ), {{ kept }})
+                arraySum(pair -> if({{ is_rare }}, pair.1, 0), {{ kept }}),
+                arraySum(pair -> if({{ is_rare }}, pair.2, 0), {{ kept }}),
+                0
             )],
             []
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dbt_project.python.intervals import f1_interval, logit_interval, wilson_interval
+from dbt_project.python.intervals import auc_interval, f1_interval, wilson_interval
 from dbt_project.python.score_counts import ScoreCounts
 from dbt_project.python.undefined import Booleans, Floats, Integers, joined_reasons, ratio
 
@@ -184,10 +184,12 @@ def area_under_roc(counts: ScoreCounts) -> RocArea:
     positive = counts.sum_integers(counts.positives)
     negative = counts.sum_integers(counts.negatives)
     value = _area_under_roc(counts, positive, negative)
-    variance = _delong_variance(counts, positive, negative, value)
+    of_positives, of_negatives = _delong_variances(counts, positive, negative, value)
     has_enough = np.minimum(positive, negative) >= MIN_LABELS_OF_A_CLASS
-    lower, upper = logit_interval(np.where(has_enough, value, np.nan), variance)
-    return RocArea(positive, negative, value, variance, lower, upper, has_enough)
+    lower, upper = auc_interval(
+        np.where(has_enough, value, np.nan), of_positives, of_negatives, positive, negative
+    )
+    return RocArea(positive, negative, value, of_positives + of_negatives, lower, upper, has_enough)
 
 
 def _area_under_roc(counts: ScoreCounts, positive: Integers, negative: Integers) -> Floats:
@@ -199,14 +201,14 @@ def _area_under_roc(counts: ScoreCounts, positive: Integers, negative: Integers)
     return ratio(counts.sum_integers(pairs), 2 * positive * negative)
 
 
-def _delong_variance(
+def _delong_variances(
     counts: ScoreCounts, positive: Integers, negative: Integers, auc: Floats
-) -> Floats:
+) -> tuple[Floats, Floats]:
     """DeLong, DeLong and Clarke-Pearson (1988), from the structural components.
 
     V10 of a positive is the share of negatives below it, V01 of a negative the share of positives
-    above it (ties as half); the variance is var(V10)/P + var(V01)/N, with P - 1 and N - 1 as
-    divisors inside. Undefined under two of a class.
+    above it (ties as half). The variance of AUC is the sum of the two that are given, var(V10)/P
+    and var(V01)/N, with P - 1 and N - 1 as divisors inside. Undefined under two of a class.
     """
     of_group = counts.group
     is_defined = (positive > 1) & (negative > 1)
@@ -216,11 +218,12 @@ def _delong_variance(
     above = positive[of_group] - counts.before(counts.positives) - counts.positives / 2
     spread_10 = counts.positives * (below / negatives[of_group] - auc[of_group]) ** 2
     spread_01 = counts.negatives * (above / positives[of_group] - auc[of_group]) ** 2
-    variance = (
-        counts.sum_floats(spread_10) / (positives - 1) / positives
-        + counts.sum_floats(spread_01) / (negatives - 1) / negatives
+    of_positives = counts.sum_floats(spread_10) / (positives - 1) / positives
+    of_negatives = counts.sum_floats(spread_01) / (negatives - 1) / negatives
+    return (
+        np.asarray(np.where(is_defined, of_positives, np.nan), dtype=np.float64),
+        np.asarray(np.where(is_defined, of_negatives, np.nan), dtype=np.float64),
     )
-    return np.asarray(np.where(is_defined, variance, np.nan), dtype=np.float64)
 
 
 def _average_precision(counts: ScoreCounts, positive: Integers) -> Floats:

@@ -13,6 +13,9 @@ from dbt_project.python.undefined import Floats, Integers
 # The 0.975 quantile of the standard normal distribution.
 _Z = 1.959963984540054
 
+# So many rows of a class the assumption about its spread counts for, beside those seen.
+_ASSUMED_ROWS = 5
+
 
 def wilson_interval(successes: Integers, trials: Integers) -> tuple[Floats, Floats]:
     """Give Wilson's score interval (1927) of a rate; NaN where there were no trials."""
@@ -61,6 +64,31 @@ def mean_interval(mean: Floats, sample_variance: Floats, count: Integers) -> tup
         np.where(is_defined, sample_variance, np.nan) / np.where(is_defined, count, 1)
     )
     return mean - half_width, mean + half_width
+
+
+def auc_interval(
+    auc: Floats, of_positives: Floats, of_negatives: Floats, positive: Integers, negative: Integers
+) -> tuple[Floats, Floats]:
+    """Give the interval of AUC on the logit scale; the variances are DeLong's, of either class.
+
+    The few rows of a small class are often all on the right side, and their spread looks smaller
+    than it is: alone it covers 88 % at an AUC of 0.95 with 30 positives. So each class's spread is
+    taken together with the one of exponential scores (Hanley and McNeil, 1982: 2A²/(1 + A) - A² and
+    A/(2 - A) - A²), as if that had been seen in a few rows more.
+    """
+    of_a_positive = 2 * auc**2 / (1 + auc) - auc**2
+    of_a_negative = auc / (2 - auc) - auc**2
+    variance = _steadied(of_positives, of_a_positive, positive) + _steadied(
+        of_negatives, of_a_negative, negative
+    )
+    return logit_interval(auc, variance)
+
+
+def _steadied(seen: Floats, assumed_of_a_row: Floats, rows: Integers) -> Floats:
+    """Pool a variance of a mean over `rows` with an assumed one, by their degrees of freedom."""
+    count = np.maximum(rows, 2)
+    pooled = (count - 1) * seen + _ASSUMED_ROWS * assumed_of_a_row / count
+    return np.asarray(pooled / (count - 1 + _ASSUMED_ROWS), dtype=np.float64)
 
 
 def _expit(logit: Floats) -> Floats:

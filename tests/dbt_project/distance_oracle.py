@@ -138,15 +138,22 @@ def distances(baseline: Counts, current: Counts) -> dict[str, Any]:
 
 
 def p_value_of(
-    baseline: Counts, current: Counts, design_effect: float = 1, baseline_effect: float = 1
+    baseline: Counts,
+    current: Counts,
+    design_effect: float = 1,
+    baseline_effect: float = 1,
+    decile_bins: int = 0,
 ) -> float:
     """Give the p-value of a PSI on bins of which those expected to hold under 5 rows are pooled.
 
-    A design effect divides the number of rows that a side is worth.
+    A design effect divides the number of rows that a side is worth. The first `decile_bins` are
+    those that the baseline was cut into.
     """
     kept = baseline + current > 0
+    is_decile = (np.arange(len(baseline)) < decile_bins)[kept]
     a, b = baseline[kept], current[kept]
-    is_rare = a * (b.sum() / design_effect) < 5 * a.sum()
+    smaller, both = min(a.sum() / baseline_effect, b.sum() / design_effect), a.sum() + b.sum()
+    is_rare = np.where(is_decile, a * smaller < 5 * a.sum(), (a + b) * smaller < 5 * both)
     if is_rare.any():
         a = np.append(a[~is_rare], a[is_rare].sum())
         b = np.append(b[~is_rare], b[is_rare].sum())

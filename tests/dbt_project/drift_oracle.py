@@ -306,7 +306,15 @@ def expected_drift(
                 row["feature_type"] = types[name]
                 row["reason"] = _obstacle(model, name, granularity, size, row) or row["reason"]
                 if not row["reason"]:
-                    row["p_value"] = p_value_of(own, counts, effect or 1, of_reference or 1)
+                    is_whole = scope == "all" or segment_key == "all"
+                    is_cut = comparison == "baseline" and is_whole and binning.edges
+                    row["p_value"] = p_value_of(
+                        own,
+                        counts,
+                        effect or 1,
+                        of_reference or 1,
+                        len(binning.edges) + 1 if is_cut else 0,
+                    )
                 if comparison == "previous" and row["reason"] == "baseline_below_min_rows":
                     row["reason"] = "previous_below_min_rows"
             row["design_effect"] = _design_effect(model, cells)

@@ -73,6 +73,17 @@ from (
     )
 )
 """
+# Three deciles of the baseline, then four categories.
+RARE_BINS_POOLED = """
+with
+    {{ kept_bins('baseline', 'current', '3') }} as kept,
+    arraySum(baseline) as baseline_count,
+    arraySum(current) as current_count
+select {{ rare_bins_pooled(
+    'kept', 'baseline_count', 'current_count', 'least(baseline_count, current_count)'
+) }} as tested
+from (select [{baseline}] as baseline, [{current}] as current)
+"""
 Pieces = list[tuple[int, float, float]]
 Measured = Callable[[Sequence[tuple[list[int], list[int]]]], list[dict[str, Any]]]
 
@@ -90,6 +101,7 @@ def compiled(warehouse: Warehouse) -> dict[str, str]:
         "chi_squared_survival": CHI_SQUARED_SURVIVAL,
         "benjamini_hochberg": BENJAMINI_HOCHBERG,
         "binned": BINNED,
+        "rare_bins_pooled": RARE_BINS_POOLED,
     }
     separator = "\n-- next statement\n"
     run = warehouse.dbt("compile", "--inline", separator.join(statements.values()))
@@ -307,3 +319,23 @@ def test_benjamini_hochberg_equals_reference_cases(
     rows = warehouse.query(compiled["benjamini_hochberg"], tests=tests)
     expected = [q for case in BENJAMINI_HOCHBERG_CASES for q in case["expected_q"]]
     assert [row["q"] for row in rows] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+def test_bins_are_rare_by_both_counts_but_deciles_by_the_baseline(
+    warehouse: Warehouse, compiled: dict[str, str]
+) -> None:
+    def tested(baseline: list[int], current: list[int]) -> list[tuple[int, int, int]]:
+        text = compiled["rare_bins_pooled"].replace("{baseline}", str(baseline)[1:-1])
+        [row] = warehouse.query(text.replace("{current}", str(current)[1:-1]))
+        return [tuple(pair) for pair in row["tested"]]
+
+    # 100 rows and 50: a bin is rare where a third of its rows is under 5.
+    assert tested([30, 10, 9, 40, 9, 2, 0], [0, 15, 8, 17, 5, 5, 0]) == [
+        (30, 0, 1), (10, 15, 1), (40, 17, 0),
+        # the third decile has 9 * 50 / 100 < 5; the second category (9 + 5) / 3 < 5
+        (9 + 9 + 2, 8 + 5 + 5, 0),
+    ]  # fmt: skip
+    # A baseline smaller than the window says little about what it hardly holds.
+    assert tested([0, 0, 0, 90, 9, 1, 0], [0, 0, 0, 9000, 900, 99, 1]) == [
+        (90, 9000, 0), (9, 900, 0), (1, 100, 0),
+    ]  # fmt: skip

@@ -425,7 +425,7 @@ def test_undefined_values_are_null_with_a_reason(warehouse: Warehouse) -> None:
     assert unpredicted["precision"] is None
     assert unpredicted["f1"] == 0
     assert unpredicted["auc"] == 0.5
-    assert (unpredicted["auc_lower"], unpredicted["auc_upper"]) == (0.5, 0.5)
+    assert unpredicted["auc_lower"] < 0.5 < unpredicted["auc_upper"]
 
 
 def test_labels_without_a_prediction_are_orphans_until_it_comes(warehouse: Warehouse) -> None:

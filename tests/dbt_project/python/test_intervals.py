@@ -8,7 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from dbt_project.python.intervals import f1_interval, logit_interval, wilson_interval
+from dbt_project.python.intervals import (
+    auc_interval,
+    f1_interval,
+    logit_interval,
+    wilson_interval,
+)
 
 
 def _one(successes: int, trials: int) -> tuple[float, float]:
@@ -73,3 +78,18 @@ def test_logit_interval_at_the_bounds_is_undefined() -> None:
     lower, upper = logit_interval(np.array([0.0, 1.0]), np.array([0.0, 0.0]))
     assert np.isnan(lower).all()
     assert np.isnan(upper).all()
+
+
+def test_auc_interval_takes_the_assumed_spread_for_five_rows_of_each_class() -> None:
+    # A = 0.8: exponential scores spread 2A²/(1+A) - A² = 16/225 and A/(2-A) - A² = 2/75.
+    of_positives, of_negatives, positive, negative = 0.001, 0.0004, 31, 101
+    variance = (30 * 0.001 + 5 * 16 / 225 / 31) / 35 + (100 * 0.0004 + 5 * 2 / 75 / 101) / 105
+    lower, upper = auc_interval(
+        np.array([0.8]),
+        np.array([of_positives]),
+        np.array([of_negatives]),
+        np.array([positive]),
+        np.array([negative]),
+    )
+    expected = logit_interval(np.array([0.8]), np.array([variance]))
+    np.testing.assert_allclose((lower, upper), expected, rtol=1e-12)
