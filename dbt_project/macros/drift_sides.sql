@@ -3,29 +3,9 @@
     and the rows and distinct clusters of both. The last CTE is `sides`. -#}
 {% macro drift_sides(granularity) -%}
 {%- set key = 'baseline_id, model_name, model_version, window_start, segment_key, segment_value' -%}
-{%- set sides = [
-    'baseline_id', 'model_name', 'model_version', 'comparison', 'window_start', 'segment_key',
-    'segment_value', 'feature_name', 'min_rows', 'label_maturity_hours', 'row_count', 'bin_counts',
-    'segment_row_count', 'clustered_rows', 'clusters', 'reference_counts', 'reference_clustered_rows',
-    'reference_clusters',
-] | join(', ') -%}
-{#- What is outside of all windows need not be read to know that it is. -#}
+{#- What is before all windows need not be read to know that it is. -#}
 {%- set is_near -%}
 predicted_hour >= (select min(windows_to_read.window_to_read) from windows_to_read)
-        and predicted_hour < (
-            select {{ window_end('max(windows_to_read.window_to_read)', granularity) }} from windows_to_read
-        )
-{%- endset %}
-{#- As plain strings: a union of these and of strings by dictionary would be a Variant. -#}
-{%- set own_side -%}
-toString(baseline_id) as baseline_id,
-        toString(model_name) as model_name,
-        toString(model_version) as model_version,
-        window_start,
-        toString(segment_key) as segment_key,
-        toString(segment_value) as segment_value,
-        toString(feature_name) as feature_name,
-        min_rows, label_maturity_hours, row_count, bin_counts, segment_row_count, clustered_rows, clusters
 {%- endset %}
 changed_windows as (
 
@@ -33,33 +13,36 @@ changed_windows as (
 
 ),
 
--- The unit of recomputation; a changed window is also what the next one is compared with.
+-- The unit of recomputation; a changed window is also what the next one is compared with. (ClickHouse
+-- evaluates a CTE anew wherever it is named, so each names the one before it once where that can be.)
 families as (
 
-    select model_name, model_version, 'baseline' as comparison, window_start
-    from changed_windows
-    union distinct
-    select model_name, model_version, 'previous' as comparison, window_start
-    from changed_windows
-    union distinct
-    select
+    select distinct
         model_name,
         model_version,
-        'previous' as comparison,
-        {{ window_end('window_start', granularity) }} as window_start
+        (
+            arrayJoin([
+                ('baseline', window_start),
+                ('previous', window_start),
+                ('previous', {{ window_end('window_start', granularity) }})
+            ]) as family
+        ).1 as comparison,
+        family.2 as family_window
     from changed_windows
 
 ),
 
 windows_to_read as (
 
-    select model_name, model_version, window_start as window_to_read from families
-    union distinct
-    select
+    select distinct
         model_name,
         model_version,
-        {{ previous_window('window_start', granularity) }} as window_to_read
-    from families
+        arrayJoin([
+            {{ previous_window('window_start', granularity) }},
+            window_start,
+            {{ window_end('window_start', granularity) }}
+        ]) as window_to_read
+    from changed_windows
 
 ),
 
@@ -122,10 +105,6 @@ counts_to_sum as (
         baseline_id, model_name, model_version, window_of_row, segment_key, segment_value,
         feature_name, row_count, bin_counts
     from {{ source }}
-    where
-        (model_name, model_version, window_of_row) in (
-            select model_name, model_version, window_to_read from windows_to_read
-        )
     {% if not loop.last %}union all{% endif %}
     {% endfor %}
 
@@ -144,6 +123,10 @@ windowed as (
         sum(counts_to_sum.row_count) as row_count,
         sumForEach(counts_to_sum.bin_counts) as bin_counts
     from counts_to_sum
+    where
+        (model_name, model_version, window_of_row) in (
+            select model_name, model_version, window_to_read from windows_to_read
+        )
     group by {{ key }}, feature_name
 
 ),
@@ -188,91 +171,125 @@ against_active as (
 
 ),
 
-previous_windows as (
+-- A row is the current side of its own window, and the previous one of the next.
+beside_previous as (
 
     select
         baseline_id,
         model_name,
         model_version,
-        {{ window_end('window_start', granularity) }} as window_start,
+        (
+            arrayJoin([
+                (1, window_start), (0, {{ window_end('window_start', granularity) }})
+            ]) as side
+        ).2 as compared_window,
         segment_key,
         segment_value,
         feature_name,
-        bin_counts as previous_counts,
-        clustered_rows as previous_clustered_rows,
-        clusters as previous_clusters
+        side.1 as is_current,
+        row_count,
+        bin_counts,
+        min_rows,
+        label_maturity_hours,
+        segment_row_count,
+        clustered_rows,
+        clusters
     from against_active
 
 ),
 
-beside_references as (
-
-    select
-        {{ own_side }},
-        'baseline' as comparison,
-        own_baseline_counts as reference_counts,
-        own_baseline_clustered_rows as reference_clustered_rows,
-        own_baseline_clusters as reference_clusters
-    from against_active
-    left join baseline_histograms using (baseline_id, segment_key, segment_value, feature_name)
-    left join baseline_clusters using (baseline_id, segment_key, segment_value)
-    union all
-    select
-        {{ own_side }},
-        'previous' as comparison,
-        previous_counts as reference_counts,
-        previous_clustered_rows as reference_clustered_rows,
-        previous_clusters as reference_clusters
-    from against_active
-    left join previous_windows using ({{ key }}, feature_name)
-
-),
-
-singles as (
-
-    select {{ sides }}
-    from beside_references
-    where
-        (model_name, model_version, comparison, window_start) in (
-            select model_name, model_version, comparison, window_start from families
-        )
-
-),
-
--- Too small to judge one by one, perhaps large enough together.
-pooled as (
+compared_windows as (
 
     select
         baseline_id,
         model_name,
         model_version,
-        comparison,
-        window_start,
+        compared_window,
         segment_key,
-        '__small__' as segment_value,
+        segment_value,
         feature_name,
-        any(singles.min_rows) as min_rows,
-        any(singles.label_maturity_hours) as label_maturity_hours,
-        sum(singles.row_count) as row_count,
-        sumForEach(singles.bin_counts) as bin_counts,
-        sum(singles.segment_row_count) as segment_row_count,
-        sum(singles.clustered_rows) as clustered_rows,
-        uniqCombined64MergeState(singles.clusters) as clusters,
-        sumForEach(singles.reference_counts) as reference_counts,
-        sum(singles.reference_clustered_rows) as reference_clustered_rows,
-        uniqCombined64MergeState(singles.reference_clusters) as reference_clusters
-    from singles
-    where singles.segment_row_count < singles.min_rows and singles.segment_key != 'all'
+        any(beside_previous.min_rows) as min_rows,
+        any(beside_previous.label_maturity_hours) as label_maturity_hours,
+        sumIf(beside_previous.row_count, is_current = 1) as row_count,
+        sumForEachIf(beside_previous.bin_counts, is_current = 1) as bin_counts,
+        sumIf(beside_previous.segment_row_count, is_current = 1) as segment_row_count,
+        sumIf(beside_previous.clustered_rows, is_current = 1) as clustered_rows,
+        uniqCombined64MergeStateIf(beside_previous.clusters, is_current = 1) as clusters,
+        sumForEachIf(beside_previous.bin_counts, is_current = 0) as previous_counts,
+        sumIf(beside_previous.clustered_rows, is_current = 0) as previous_clustered_rows,
+        uniqCombined64MergeStateIf(beside_previous.clusters, is_current = 0) as previous_clusters
+    from beside_previous
     group by
-        baseline_id, model_name, model_version, comparison, window_start, segment_key, feature_name
+        baseline_id, model_name, model_version, compared_window, segment_key, segment_value, feature_name
+    having countIf(is_current = 1) > 0
+
+),
+
+-- Too small to judge one by one, perhaps large enough together: such a segment stands in two groups.
+grouped as (
+
+    select
+        *,
+        arrayJoin(if(
+            segment_row_count < min_rows and segment_key != 'all',
+            [toString(segment_value), '__small__'],
+            [toString(segment_value)]
+        )) as group_value
+    from compared_windows
+    left join baseline_histograms using (baseline_id, segment_key, segment_value, feature_name)
+    left join baseline_clusters using (baseline_id, segment_key, segment_value)
+
+),
+
+summed as (
+
+    select
+        baseline_id,
+        model_name,
+        model_version,
+        compared_window,
+        segment_key,
+        group_value,
+        feature_name,
+        any(grouped.min_rows) as min_rows,
+        any(grouped.label_maturity_hours) as label_maturity_hours,
+        sum(grouped.row_count) as row_count,
+        sumForEach(grouped.bin_counts) as bin_counts,
+        sum(grouped.segment_row_count) as segment_row_count,
+        sum(grouped.clustered_rows) as clustered_rows,
+        uniqCombined64MergeState(grouped.clusters) as clusters,
+        sumForEach(grouped.own_baseline_counts) as own_counts,
+        sum(grouped.own_baseline_clustered_rows) as own_clustered_rows,
+        uniqCombined64MergeState(grouped.own_baseline_clusters) as own_clusters,
+        sumForEach(grouped.previous_counts) as previous_counts,
+        sum(grouped.previous_clustered_rows) as previous_clustered_rows,
+        uniqCombined64MergeState(grouped.previous_clusters) as previous_clusters
+    from grouped
+    group by
+        baseline_id, model_name, model_version, compared_window, segment_key, group_value, feature_name
+
+),
+
+expanded as (
+
+    select
+        * except (compared_window, group_value, own_counts, previous_counts),
+        compared_window as window_start,
+        group_value as segment_value,
+        arrayJoin(['baseline', 'previous']) as comparison,
+        if(comparison = 'baseline', own_counts, previous_counts) as reference_counts
+    from summed
 
 ),
 
 sides as (
 
-    select {{ sides }} from singles
-    union all
-    select {{ sides }} from pooled
+    select *
+    from expanded
+    where
+        (model_name, model_version, comparison, window_start) in (
+            select model_name, model_version, comparison, family_window from families
+        )
 
 )
 {%- endmacro %}

@@ -56,8 +56,8 @@ compared as (
     select
         * except (
             bin_counts, reference_counts, whole_baseline_counts, binned_type, binned_min_granularity,
-            clusters, reference_clusters, whole_clusters, clustered_rows, reference_clustered_rows,
-            whole_clustered_rows
+            clusters, own_clusters, previous_clusters, whole_clusters, clustered_rows, own_clustered_rows,
+            previous_clustered_rows, whole_clustered_rows
         ),
         ifNull(binned_type, '') as feature_type,
         ifNull(binned_min_granularity, '') as min_granularity,
@@ -81,8 +81,10 @@ compared as (
         ) as baseline_segment_value,
         {{ design_effect('clustered_rows', 'clusters') }} as design_effect,
         multiIf(
-            baseline_scope = 'segment',
-            {{ design_effect('reference_clustered_rows', 'reference_clusters') }},
+            baseline_scope = 'none', null,
+            comparison = 'previous',
+            {{ design_effect('previous_clustered_rows', 'previous_clusters') }},
+            baseline_scope = 'segment', {{ design_effect('own_clustered_rows', 'own_clusters') }},
             baseline_scope = 'all', {{ design_effect('whole_clustered_rows', 'whole_clusters') }},
             null
         ) as baseline_design_effect,

@@ -46,7 +46,7 @@ class Story:
         """The configuration of the model."""
         name = self.model.name
         return {
-            "models": [f"{name},binary,yes,0.5,1,48,{MIN_ROWS},carrier,,"],
+            "models": [f"{name},binary,yes,0.5,1,48,{MIN_ROWS},{self.model.cluster_key},,"],
             "segment_sets": [f"{name},origin,hour", f"{name},origin|carrier,"],
             "features": [f"{name},hour,,,,,week"],
             "monitors": [
@@ -66,6 +66,7 @@ def make_story(number: int) -> Story:
         task="binary",
         types={"distance": "numeric", "hour": "numeric", "carrier": "categorical"},
         min_rows=MIN_ROWS,
+        cluster_key="carrier" if number % 3 == 0 else "",
     )
     rows = [_row(random) for _ in range(150)]
     versions = ["2" if random.random() < 0.2 else "1" for _ in rows]
