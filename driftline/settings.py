@@ -173,6 +173,21 @@ _KAFKA_PROPERTIES = {
 }
 
 
+def _check_kafka_access(environment: Mapping[str, str]) -> None:
+    """Raise SettingsError for what librdkafka would refuse in words of its own."""
+    for name in _KAFKA_PROPERTIES:
+        path = environment.get(name, "") if name.endswith("_LOCATION") else ""
+        # "probe" lets librdkafka look for the system's authorities.
+        if path not in ("", "probe") and not Path(path).exists():
+            raise SettingsError(f"{name}={path!r} does not exist: set it to a file of PEM")
+    protocol = environment.get("KAFKA_SECURITY_PROTOCOL", "")
+    if protocol.upper().startswith("SASL") and not environment.get("KAFKA_SASL_MECHANISM"):
+        raise SettingsError(
+            f"KAFKA_SASL_MECHANISM is not set: KAFKA_SECURITY_PROTOCOL={protocol} needs it, such "
+            "as SCRAM-SHA-512 or PLAIN"
+        )
+
+
 @dataclass(frozen=True)
 class KafkaSettings:
     """How to reach Kafka, and the names of topics and consumer group."""
@@ -186,6 +201,7 @@ class KafkaSettings:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> KafkaSettings:
         """Read the KAFKA_* and DRIFTLINE_* variables; raise SettingsError naming a wrong one."""
+        _check_kafka_access(environment)
         return cls(
             bootstrap_servers=_required(environment, "KAFKA_BOOTSTRAP_SERVERS"),
             predictions_topic=predictions_topic(environment),

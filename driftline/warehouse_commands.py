@@ -101,22 +101,11 @@ def analyst_client(environment: Mapping[str, str] = os.environ, **options: Any) 
     `options` are further ones of clickhouse_connect.get_client. Raises SettingsError and the
     client's errors.
     """
-    import clickhouse_connect
-
+    from driftline.clickhouse import clickhouse_client
     from driftline.settings import ClickHouseSettings
 
     analyst = ClickHouseSettings.for_analyst(environment)
-    return clickhouse_connect.get_client(
-        host=analyst.host,
-        port=analyst.port,
-        username=analyst.user,
-        password=analyst.password,
-        secure=analyst.secure,
-        database=analyst.database,
-        # No session: the analyst may run several queries at once, and needs no state.
-        autogenerate_session_id=False,
-        **options,
-    )
+    return clickhouse_client(analyst, database=analyst.database, **options)
 
 
 def _print_table(client: Client, statement: str, max_rows: int) -> None:

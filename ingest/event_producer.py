@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from driftline.settings import KafkaSettings
+from ingest.broker_errors import BrokerErrors
 from ingest.events import Headers
 from ingest.spill import Record, Replay, Spill, SpillSettings, is_refusal
 
@@ -150,6 +151,7 @@ class EventProducer:
             "queue.buffering.max.kbytes": max(1, -(-client_bytes // 1024)),
             **configuration,
         }
+        self._broker_errors = BrokerErrors(str(configuration.get("bootstrap.servers")))
         self._start_empty()
         _living.add(self)
 
@@ -179,6 +181,7 @@ class EventProducer:
         self._replay_lost: Counter[str] = Counter()
         self._reported: Counter[str] = Counter()
         self._next_report = time.monotonic()
+        self._next_refusal_report = time.monotonic()
         self._spill: Spill | None = None
         self._replay: Replay | None = None
         self._stopped = threading.Event()
@@ -351,6 +354,7 @@ class EventProducer:
             except KafkaException as error:
                 self._retire(error)
             is_busy = is_busy or self._replay.is_busy
+        self._report_refusal()
         if time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + _REPORT_SECONDS
             self._report_losses()
@@ -369,7 +373,12 @@ class EventProducer:
         self._is_creation_refused = False
         try:
             self._kafka = self._make_producer(
-                {**self._configuration, "on_delivery": self._on_delivery}, logger=_log
+                {
+                    "error_cb": self._broker_errors.note,
+                    **self._configuration,
+                    "on_delivery": self._on_delivery,
+                },
+                logger=_log,
             )
         except (KafkaException, ValueError, TypeError) as error:
             self._is_creation_refused = True
@@ -493,6 +502,14 @@ class EventProducer:
         if self._spill is not None:
             self._spill.close()
         self._report_losses()
+
+    def _report_refusal(self) -> None:
+        complaint = self._broker_errors.news()
+        if complaint is None or not complaint.is_refusal:
+            return
+        if time.monotonic() >= self._next_refusal_report:
+            self._next_refusal_report = time.monotonic() + _REPORT_SECONDS
+            _log.error("no events are sent to topic %s: %s", self._topic, complaint.text)
 
     def _report_losses(self) -> None:
         with self._lock:

@@ -13,6 +13,7 @@ from typing import Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from driftline.settings import KafkaSettings
+from ingest.broker_errors import BrokerErrors
 
 _BROKER_SECONDS = 10.0
 
@@ -55,7 +56,12 @@ class LagReader:
             # Failures come as exceptions; librdkafka need not print them too.
             "log_level": 0,
         }
-        self._consumer = Consumer(self._configuration)
+        self._servers = settings.bootstrap_servers
+        self._connect()
+
+    def _connect(self) -> None:
+        self._errors = BrokerErrors(self._servers)
+        self._consumer = Consumer({**self._configuration, "error_cb": self._errors.note})
 
     def bounds(self, topic: str, partition: int) -> Bounds:
         """Give the offsets of one partition; raises KafkaException where the broker is silent."""
@@ -105,11 +111,13 @@ class LagReader:
         with self._lock:
             try:
                 yield
-            except KafkaException:
+            except KafkaException as error:
+                self._consumer.poll(0)  # lets the client report why
+                explained = self._errors.explained(error)
                 # librdkafka (2.16) goes on asking a leader that has died; a new client does not.
                 self._consumer.close()
-                self._consumer = Consumer(self._configuration)
-                raise
+                self._connect()
+                raise explained from error
 
     def wait_until_at_most(
         self,

@@ -31,6 +31,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ingest.assigned_partition import Assigned, Doing, Landed, Located
 from ingest.batches import Batch, BatchBuilder, BatchLimits
+from ingest.broker_errors import Complaint
 from ingest.intents import Intent, IntentError
 from ingest.lag import Bounds
 from ingest.landing import LandingError, Sink, land_exactly_once
@@ -56,6 +57,10 @@ _LONGEST_BACKOFF_SECONDS = 30.0
 _LAST_COMMIT_SECONDS = 5.0
 # A server that was silent for so long may be another one, or on older data, since.
 _DOUBT_SECONDS = 10.0
+# A bounded run that no broker lets in ends after so long: refused, or without an answer. Brokers
+# that have just started refuse for a moment.
+_REFUSED_SECONDS = 5.0
+_UNANSWERED_SECONDS = 60.0
 # Above this share of the memory batches go as they are, before reading must pause.
 _PRESSED = 0.75
 
@@ -97,8 +102,9 @@ class Loader:
     `open_consumer` gives a confluent-kafka Consumer of `consumer_configuration` that calls back
     what became of commits; the loader closes it. `identify` gives a topic's identity, `bounds` the
     broker's offsets of a partition; both are called on worker threads and must not use that
-    consumer. `memory_bytes` bounds what is buffered. `lease_seconds` is the session's time-out:
-    for so long after it was sent, an intent that Kafka took holds. `crash_point` is called with
+    consumer. `complaint` gives what has newly kept that consumer from its brokers. `memory_bytes`
+    bounds what is buffered. `lease_seconds` is the session's time-out: for so long after it was
+    sent, an intent that Kafka took holds. `crash_point` is called with
     each name of CRASH_POINTS, so that tests can stop a loader exactly there.
     """
 
@@ -110,6 +116,7 @@ class Loader:
         topics: tuple[str, ...],
         identify: Callable[[str], TopicIdentity],
         bounds: Callable[[str, int], Bounds],
+        complaint: Callable[[], Complaint | None] = lambda: None,
         limits: BatchLimits = BatchLimits(),  # noqa: B008 - immutable
         memory_bytes: int = 256 * 1024 * 1024,
         lease_seconds: float = 10.0,
@@ -130,6 +137,7 @@ class Loader:
         self._topics = topics
         self._identify = identify
         self._bounds = bounds
+        self._complaint = complaint
         self._limits = limits
         self._memory_bytes = memory_bytes
         self._lease_seconds = lease_seconds
@@ -153,13 +161,16 @@ class Loader:
         self._turned_at = clock()
         self._contact_at = clock()
         self._unknown_topics: set[str] = set()
+        self._kept_out: Complaint | None = None
+        self._kept_out_since = clock()
+        self._complain_at = clock()
         self.report = LoadReport()
 
     def run(self, stop_when: StopWhen = StopWhen()) -> LoadReport:
         """Load until `stop_when` or `stop`; then drain, commit and leave the group.
 
-        Raises LoaderError where Kafka refuses the client, and in a bounded run where a partition
-        halts.
+        Raises LoaderError where Kafka has ended the client, and in a bounded run where no broker
+        lets it in or a partition halts.
         """
         self._stop_when = stop_when
         self._last_message_at = self._clock()
@@ -199,6 +210,7 @@ class Loader:
             has_assignment=self._has_assignment,
             seconds_since_turn=self._clock() - self._turned_at,
             partitions=tuple(each.status() for each in list(self._assigned.values())),
+            broker_problem=None if self._kept_out is None else self._kept_out.text,
         )
 
     # -- one turn of the loop -----------------------------------------------------------------
@@ -210,6 +222,7 @@ class Loader:
         self._hold_back()
         messages = self._consumer.consume(_MESSAGES_PER_TURN, _POLL_SECONDS)
         now = self._clock()
+        self._notice_complaint(now)
         # In the order in which they came: the end of a partition is told among its messages.
         for (topic, partition, is_error), group in groupby(messages, _kind_of):
             assigned = self._assigned.get((topic, partition))
@@ -219,6 +232,30 @@ class Loader:
             else:
                 self._receive(list(group), assigned, now)
         self._on_progress(self.report)
+
+    def _notice_complaint(self, now: float) -> None:
+        """Say what keeps the consumer from its brokers; a bounded run never let in ends with it."""
+        complaint = self._complaint()
+        if complaint is not None:
+            if now >= self._complain_at:
+                self._complain_at = now + _LONGEST_BACKOFF_SECONDS
+                level = logging.ERROR if complaint.is_refusal else logging.WARNING
+                _log.log(level, "Kafka: %s. Trying again", complaint.text)
+            if self._has_assignment:
+                return
+            was_refused = self._kept_out is not None and self._kept_out.is_refusal
+            if self._kept_out is None or (complaint.is_refusal and not was_refused):
+                self._kept_out_since = now
+            if complaint.is_refusal or not was_refused:
+                self._kept_out = complaint
+        if self._kept_out is None or not self._stop_when.is_bounded:
+            return
+        # Silence is told once and lasts; a refusal lasts as long as it is told again.
+        kept_out_seconds = now - self._kept_out_since
+        if (
+            complaint is not None and complaint.is_refusal and kept_out_seconds >= _REFUSED_SECONDS
+        ) or kept_out_seconds >= _UNANSWERED_SECONDS:
+            raise LoaderError(f"Kafka: {self._kept_out.text}")
 
     def _receive(self, messages: list[Any], assigned: Assigned | None, now: float) -> None:
         if assigned is None or not assigned.is_reading or assigned.builder is None:
@@ -706,6 +743,7 @@ class Loader:
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._has_assignment = True
+        self._kept_out = None
         # Paused until the table has said where to begin; nothing is read from the offset here. It
         # is a number, not the log's end or beginning: librdkafka asks the broker for those, and an
         # answer that comes after the seek makes it go there, over all messages between.

@@ -215,7 +215,8 @@ def readiness(status: LoaderStatus) -> list[str]:
     """Give why not everything lands, a line for each reason; nothing where all is well."""
     reasons = health(status)
     if not status.has_assignment:
-        reasons.append("the group has not given this loader its partitions yet")
+        reason = "the group has not given this loader its partitions yet"
+        reasons.append(reason + (f": {status.broker_problem}" if status.broker_problem else ""))
     for each in status.partitions:
         if each.state != "reading":
             reason = f"{each.topic}[{each.partition}] is {each.state}"

@@ -65,9 +65,11 @@ class PartitionStatus:
 class LoaderStatus:
     """How a loader stands: its partitions, and the seconds since its loop last turned.
 
-    `has_assignment` says whether the group has given it partitions at least once, maybe none.
+    `has_assignment` says whether the group has given it partitions at least once, maybe none, and
+    `broker_problem` why it could not ask, where it could not.
     """
 
     has_assignment: bool
     seconds_since_turn: float
     partitions: tuple[PartitionStatus, ...]
+    broker_problem: str | None = None

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry
 
 from driftline.settings import ClickHouseSettings, KafkaSettings
+from ingest.broker_errors import BrokerErrors
 from ingest.lag import LagReader
 from ingest.landing import ClickHouseSink, Sink
 from ingest.loader import Loader
@@ -86,6 +87,7 @@ def open_loader(
     create_raw_tables(client, clickhouse.raw_database)
     tables = topic_tables(kafka)
     lag_reader = LagReader(kafka)
+    broker_errors = BrokerErrors(kafka.bootstrap_servers)
 
     def close() -> None:
         lag_reader.close()
@@ -98,6 +100,7 @@ def open_loader(
                     kafka, assignment_strategy=assignment_strategy, session_seconds=session_seconds
                 ),
                 "on_commit": on_commit,
+                "error_cb": broker_errors.note,
             },
             logger=_kafka_log,
         ),
@@ -105,6 +108,7 @@ def open_loader(
         topics=tuple(tables),
         identify=TopicIdentities(kafka.client_configuration()).of,
         bounds=lag_reader.bounds,
+        complaint=broker_errors.news,
         is_cooperative=assignment_strategy == COOPERATIVE,
         lease_seconds=session_seconds,
         on_close=close,

@@ -9,6 +9,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
+from ingest.broker_errors import BrokerErrors
+
 _MOCK_CLUSTER = "mockCluster"
 _ZERO_IDS = ("", "AAAAAAAAAAAAAAAAAAAAAA")
 
@@ -29,12 +31,21 @@ class TopicIdentities:
     """
 
     def __init__(self, configuration: Mapping[str, Any], *, timeout: float = 10.0) -> None:
-        self._client = AdminClient({**configuration, "log_level": 0})
+        self._errors = BrokerErrors(str(configuration.get("bootstrap.servers")))
+        reporting: dict[str, Any] = {"log_level": 0, "error_cb": self._errors.note}
+        self._client = AdminClient({**configuration, **reporting})
         self._timeout = timeout
         self._cluster: str | None = None
 
     def of(self, topic: str) -> TopicIdentity:
         """Give the identity of `topic`; raises KafkaException where the broker does not answer."""
+        try:
+            return self._ask(topic)
+        except KafkaException as error:
+            self._client.poll(0)  # lets the client report why
+            raise self._errors.explained(error) from error
+
+    def _ask(self, topic: str) -> TopicIdentity:
         if self._cluster is not None:
             # Asked before every insert: about this topic only, not about all of the cluster's.
             return TopicIdentity(self._cluster, self._topic_id(topic) or self._cluster)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from driftline.clickhouse import clickhouse_client
 from driftline.settings import ClickHouseSettings
 
 if TYPE_CHECKING:
@@ -16,17 +17,10 @@ def connect(settings: ClickHouseSettings, *, timeout: int = 300) -> Client:
     The client has no session, so that several threads may share it. `timeout` is in seconds per
     request. It stays in the server's default database: every table is named in full.
     """
-    import clickhouse_connect
-
-    return clickhouse_connect.get_client(
-        host=settings.host,
-        port=settings.port,
-        username=settings.user,
-        password=settings.password,
-        secure=settings.secure,
+    return clickhouse_client(
+        settings,
         # The account's own database, which exists even before the warehouse's do.
         database="__default__",
-        autogenerate_session_id=False,
         send_receive_timeout=timeout,
         client_name="driftline",
         # Retries are the caller's, who asks the table first what has landed.

@@ -86,6 +86,21 @@ def test_kafka_security_goes_to_every_client() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"KAFKA_SSL_CA_LOCATION": "/nowhere/authority.pem"}, "KAFKA_SSL_CA_LOCATION='/nowhere"),
+        ({"KAFKA_SSL_KEY_LOCATION": "/nowhere/my.key"}, "KAFKA_SSL_KEY_LOCATION='/nowhere"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "KAFKA_SASL_MECHANISM is not set"),
+    ],
+)
+def test_kafka_access_that_cannot_work_names_its_variable(
+    variables: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message):
+        KafkaSettings.from_environment({**KAFKA, **variables})
+
+
 def test_missing_kafka_address_says_what_to_do() -> None:
     with pytest.raises(SettingsError, match="driftline sandbox up"):
         KafkaSettings.from_environment({})

@@ -22,6 +22,11 @@ from confluent_kafka import (
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._scram import (
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from confluent_kafka.cimpl import NewTopic
 
 _SECONDS = 30.0
@@ -71,6 +76,13 @@ class KafkaAdmin:
     def __init__(self, bootstrap_servers: str) -> None:
         self._servers: dict[str, Any] = {"bootstrap.servers": bootstrap_servers, "log_level": 0}
         self.client = AdminClient(self._servers)
+
+    def set_password(self, user: str, password: str) -> None:
+        """Let a user in by SCRAM-SHA-512."""
+        credential = UserScramCredentialUpsertion(
+            user, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), password.encode()
+        )
+        self.client.alter_user_scram_credentials([credential])[user].result(_SECONDS)
 
     # -- topics -------------------------------------------------------------------------------
 

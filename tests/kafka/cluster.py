@@ -14,6 +14,7 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,7 +39,6 @@ TEST_JVM = ("-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1
 # What takes seconds in production takes less here; no rule is another one.
 _PROPERTIES: Mapping[str, object] = {
     "process.roles": "broker,controller",
-    "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "inter.broker.listener.name": "BROKER",
     "controller.listener.names": "CONTROLLER",
     "auto.create.topics.enable": "false",
@@ -69,13 +69,33 @@ _LOG4J = """<?xml version="1.0" encoding="UTF-8"?>
 """
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Another way in for clients, beside the plain one that the cluster itself uses.
+
+    `protocol` is SSL, SASL_PLAINTEXT or SASL_SSL; `properties` are the listener's own, without the
+    prefix `listener.name.`.
+    """
+
+    protocol: str
+    properties: Mapping[str, object] = field(default_factory=dict)
+
+
 class KafkaNode:
     """One process of the cluster. It ends with the process that started it, however that ends."""
 
-    def __init__(self, number: int, folder: Path, class_path: Path, jvm: Sequence[str]) -> None:
+    def __init__(
+        self,
+        number: int,
+        folder: Path,
+        class_path: Path,
+        jvm: Sequence[str],
+        listeners: Sequence[str] = (),
+    ) -> None:
         self.number = number
         self.folder = folder
-        self.port, self.controller_port = _free_ports(2)
+        self.port, self.controller_port, *ports = _free_ports(2 + len(listeners))
+        self.listener_ports = dict(zip(listeners, ports, strict=True))
         self.process: subprocess.Popen[bytes] | None = None
         self._class_path = class_path
         self._jvm = jvm
@@ -190,8 +210,8 @@ class KafkaCluster:
     """A cluster of Apache Kafka below `folder`, running from `start` (or `with`) to `stop`.
 
     Nodes are numbered from 1. Their logs are `folder/node-N/kafka.log`. `properties` are put on top
-    of the nodes' own; `jvm` are the options of each node's Java runtime. Raises
-    JarsUnavailableError where Java or the jars cannot be had.
+    of the nodes' own; `listeners` are further ones by name; `jvm` are the options of each node's
+    Java runtime. Raises JarsUnavailableError where Java or the jars cannot be had.
     """
 
     def __init__(
@@ -200,6 +220,7 @@ class KafkaCluster:
         *,
         nodes: int = 1,
         properties: Mapping[str, object] | None = None,
+        listeners: Mapping[str, Listener] | None = None,
         jvm: Sequence[str] = TEST_JVM,
     ) -> None:
         self.folder = folder
@@ -207,9 +228,12 @@ class KafkaCluster:
         java()
         class_path = jars()
         self._nodes = {
-            number: KafkaNode(number, folder / f"node-{number}", class_path, jvm)
+            number: KafkaNode(
+                number, folder / f"node-{number}", class_path, jvm, list(listeners or {})
+            )
             for number in range(1, nodes + 1)
         }
+        self._listeners = dict(listeners or {})
         self._extra = dict(properties or {})
         self._admin: KafkaAdmin | None = None
         self._is_formatted = False
@@ -218,6 +242,11 @@ class KafkaCluster:
     def bootstrap_servers(self) -> str:
         """The addresses of all nodes, also of those that are down."""
         return ",".join(node.address for node in self._nodes.values())
+
+    def servers(self, listener: str) -> str:
+        """Give the addresses of all nodes at one of the further listeners."""
+        ports = (node.listener_ports[listener] for node in self._nodes.values())
+        return ",".join(f"127.0.0.1:{port}" for port in ports)
 
     @property
     def admin(self) -> KafkaAdmin:
@@ -339,12 +368,23 @@ class KafkaCluster:
             f"{each.number}@127.0.0.1:{each.controller_port}" for each in self._nodes.values()
         )
         replicas = min(3, len(self._nodes))
+        further = "".join(
+            f",{name}://127.0.0.1:{port}" for name, port in node.listener_ports.items()
+        )
         return {
             **_PROPERTIES,
+            "listener.security.protocol.map": "BROKER:PLAINTEXT,CONTROLLER:PLAINTEXT"
+            + "".join(f",{name}:{each.protocol}" for name, each in self._listeners.items()),
             "node.id": node.number,
             "controller.quorum.voters": voters,
-            "listeners": f"BROKER://{node.address},CONTROLLER://127.0.0.1:{node.controller_port}",
-            "advertised.listeners": f"BROKER://{node.address}",
+            "listeners": f"BROKER://{node.address}{further}"
+            f",CONTROLLER://127.0.0.1:{node.controller_port}",
+            "advertised.listeners": f"BROKER://{node.address}{further}",
+            **{
+                f"listener.name.{name.lower()}.{key}": value
+                for name, each in self._listeners.items()
+                for key, value in each.properties.items()
+            },
             "log.dirs": node.folder / "data",
             "default.replication.factor": replicas,
             "min.insync.replicas": max(1, replicas - 1),
