@@ -41,10 +41,10 @@ def studies(seed: int, share: float) -> Iterator[Callable[[], list[Study]]]:
             ]
 
     yield of_drift
-    yield lambda: drift_of_peers(seed)
     yield lambda: [interval_coverage(round(1_000 * share), seed)]
     yield lambda: [late_labels(seed)]
     yield lambda: estimated_performance(seed)
+    yield lambda: drift_of_peers(seed)
 
 
 def main(
