@@ -8,7 +8,7 @@ the command fails where a bar is missed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -41,10 +41,17 @@ def studies(seed: int, share: float) -> Iterator[Callable[[], list[Study]]]:
             ]
 
     yield of_drift
-    yield lambda: drift_of_peers(seed)
     yield lambda: [interval_coverage(round(1_000 * share), seed)]
     yield lambda: [late_labels(seed)]
     yield lambda: estimated_performance(seed)
+    yield lambda: drift_of_peers(seed)
+
+
+def _write(found: Sequence[Study], seed: int) -> None:
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("chdb", "numpy", "scipy"))
+    summary = f"Seed {seed}; {libraries}."
+    text = "\n\n".join([summary, *(study.markdown() for study in found)])
+    write_between(_DOCUMENT, "calibration", f"\n{text}\n")
 
 
 def main(
@@ -60,11 +67,8 @@ def main(
         for study in run():
             console.print(f"{study.title}: {time.monotonic() - started:.0f} s")
             found.append(study)
-    if share == 1:
-        libraries = ", ".join(f"{name} {version(name)}" for name in ("chdb", "numpy", "scipy"))
-        summary = f"Seed {seed}; {libraries}."
-        text = "\n\n".join([summary, *(study.markdown() for study in found)])
-        write_between(_DOCUMENT, "calibration", f"\n{text}\n")
+        if share == 1:
+            _write(found, seed)
     console.print(bars_table([bar for study in found for bar in study.bars]).markdown())
     if misses := missed(found):
         console.print(f"error: missed: {'; '.join(bar.promise for bar in misses)}")

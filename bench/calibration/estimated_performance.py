@@ -28,7 +28,10 @@ Values = NDArray[Any]
 
 
 def estimated_performance(seed: int) -> list[Study]:
-    """Shift what a model sees, and not what it means: scores stay calibrated."""
+    """Shift what a model sees, and not what it means: scores stay calibrated.
+
+    Gives nothing where the mart has no estimates.
+    """
     generator = np.random.default_rng([seed, 6])
     weeks = [(shift, spread) for spread in SPREADS for shift in SHIFTS]
     found = _mart(generator, weeks)
@@ -65,10 +68,10 @@ def estimated_performance(seed: int) -> list[Study]:
 
 def _drawn(
     generator: np.random.Generator, rows: int, shift: float, spread: float
-) -> tuple[Values, Values]:
+) -> tuple[Values, Values, Values]:
     feature = shift + spread * generator.standard_normal(rows)
     score = 1 / (1 + np.exp(1.0 - 1.5 * feature))
-    return score, generator.random(rows) < score
+    return feature, score, generator.random(rows) < score
 
 
 def _mart(generator: np.random.Generator, weeks: list[tuple[float, float]]) -> list[dict[str, Any]]:
@@ -84,10 +87,11 @@ def _mart(generator: np.random.Generator, weeks: list[tuple[float, float]]) -> l
                 seeds={"models": ["m,binary,yes,0.5,1,0,,,,"]},
                 variables={"as_of": f"{end:%Y-%m-%d %H:%M:%S}", "baseline_backfill_days": 3650},
             )
-            score, is_positive = _drawn(generator, BASELINE_ROWS, 0.0, 1.0)
+            feature, score, is_positive = _drawn(generator, BASELINE_ROWS, 0.0, 1.0)
+            truth = np.where(is_positive, "yes", "no")
             register_baseline(
                 warehouse.client,
-                pa.table({"score": score, "truth": np.where(is_positive, "yes", "no")}),
+                pa.table({"x": feature, "score": score, "truth": truth}),
                 Roles(score="score", label="truth"),
                 model_name="m",
                 model_version="1",
@@ -111,13 +115,17 @@ def _mart(generator: np.random.Generator, weeks: list[tuple[float, float]]) -> l
 def _messages(
     generator: np.random.Generator, week: int, shift: float, spread: float
 ) -> list[Message]:
-    score, is_positive = _drawn(generator, ROWS_A_WEEK, shift, spread)
+    feature, score, is_positive = _drawn(generator, ROWS_A_WEEK, shift, spread)
     messages = []
     for number in range(ROWS_A_WEEK):
         at = _FIRST + timedelta(weeks=week, days=7 * number / ROWS_A_WEEK)
         of_model: dict[str, Any] = {"model_name": "m", "prediction_id": f"{week}-{number}"}
         prediction = encode_prediction(
-            **of_model, model_version="1", predicted_at=at, features={}, score=float(score[number])
+            **of_model,
+            model_version="1",
+            predicted_at=at,
+            features={"x": float(feature[number])},
+            score=float(score[number]),
         )
         label = encode_label(
             **of_model,

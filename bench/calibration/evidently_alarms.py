@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 BASELINE_ROWS = 10_000
-COLUMNS, SHIFTED = 200, 50
+COLUMNS, SHIFTED = 100, 50
 WINDOW_ROWS = (50, 200, 1_000, 5_000)
 
 
@@ -37,7 +37,8 @@ def alarms(seed: int) -> dict[str, dict[str, list[float]]]:
             run = Report([DataDriftPreset(**options)]).run(
                 pd.DataFrame(values, columns=names), baseline
             )
-            drifted = {name for name in names if _is_drifted(run.dict()["metrics"], name)}
+            metrics = run.dict()["metrics"]
+            drifted = {name for name in names if _is_drifted(metrics, name)}
             power = len(drifted & set(names[:SHIFTED])) / SHIFTED
             false = len(drifted & set(names[SHIFTED:])) / (COLUMNS - SHIFTED)
             found.setdefault(method, {})[str(rows)] = [false, power]
