@@ -167,7 +167,7 @@ def _messages(rows: Rows) -> list[Message]:
                 source="truth",
             ).value,
         )
-        for number in np.flatnonzero(known)
+        for number in np.flatnonzero(known).tolist()
     ]
     return predictions + labels
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,8 +61,8 @@ def fixed(shares: Floats) -> Shares:
     return draw
 
 
-def _proportional(weights: Floats) -> Floats:
-    return np.asarray(weights / weights.sum())
+def _proportional(weights: NDArray[np.floating[Any]]) -> Floats:
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
 def _populations() -> tuple[Population, ...]:
