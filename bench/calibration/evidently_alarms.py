@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 BASELINE_ROWS = 10_000
-COLUMNS, SHIFTED = 100, 50
-WINDOW_ROWS = (50, 200, 1_000, 5_000)
+COLUMNS, SHIFTED = 60, 20
+WINDOW_ROWS = (50, 200, 1_000)
 
 
 def alarms(seed: int) -> dict[str, dict[str, list[float]]]:

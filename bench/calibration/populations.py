@@ -61,7 +61,7 @@ def fixed(shares: Floats) -> Shares:
     return draw
 
 
-def _proportional(weights: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> Floats:
+def _proportional(weights: NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
