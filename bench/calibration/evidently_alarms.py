@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 BASELINE_ROWS = 10_000
-COLUMNS, SHIFTED = 60, 20
+COLUMNS, SHIFTED = 24, 8
 WINDOW_ROWS = (50, 200, 1_000)
 
 

@@ -106,7 +106,7 @@ class MeasuredWarehouse:
         features = f"toJSONString(cast(({shape.names}, {_values(shape)}), 'Map(String, Float64)'))"
         self.warehouse.query(
             f"insert into {self.warehouse.raw_database}.prediction_events (cluster, topic, "
-            "topic_id, kafka_partition, kafka_offset, value, landed_at) select 'bench', "
+            "topic_id, partition, offset, value, landed_at) select 'bench', "
             "'predictions', '', 0, number, concat('{\"schema_version\":1,\"prediction_id\":\"', "
             f'lower(hex(sipHash128(number))), \'","model_name":"{MODEL}","model_version":"'
             f'{VERSION}","predicted_at":"2026-01-01T00:00:00.000Z","features":\', {features}, '
