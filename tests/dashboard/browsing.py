@@ -46,6 +46,7 @@ class Visit:
 
     def click_cell(self, column: int, row: int) -> None:
         """Click on a cell of the heat map, counted from the left and from the top."""
+        self.page.wait_for_selector("#heat-map .nsewdrag", state="attached")
         self.page.locator("#heat-map").scroll_into_view_if_needed()
         place = self.page.evaluate(
             """([column, row]) => {

@@ -27,10 +27,16 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(environment: Mapping[str, str]) -> Iterator[str]:
-    """Serve the page over a warehouse, in the middle of March 2026; give its address."""
+def served(environment: Mapping[str, str], every_seconds: float = 3.0) -> Iterator[str]:
+    """Serve the page over a warehouse, in the middle of March 2026; give its address.
+
+    It looks for news `every_seconds`: on a machine busy with other tests, what one chooses should
+    not meet an update each time.
+    """
     warehouse = Warehouse(lambda: connect_as_analyst(environment), monotonic)
-    app = create_app(warehouse, lambda: NOW, live_seconds=0.3, check_seconds=0.3)
+    app = create_app(
+        warehouse, lambda: NOW, live_seconds=every_seconds, check_seconds=every_seconds
+    )
     server = make_server("127.0.0.1", 0, app.server, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -136,7 +142,7 @@ def test_page_recovers_by_itself_and_follows_new_runs_and_landed_events(
     database = "dashboard_moving"
     environment = {**marts, "CLICKHOUSE_DATABASE": database, "CLICKHOUSE_PORT": "1"}
     client = clickhouse_server.client()
-    with served(environment) as address, visit(browser, address) as seen:
+    with served(environment, 0.3) as address, visit(browser, address) as seen:
         seen.wait_for_text("#problem", "The warehouse cannot be reached")
         environment["CLICKHOUSE_PORT"] = marts["CLICKHOUSE_PORT"]
         seen.wait_for_text("#problem", "The marts are not built yet")
