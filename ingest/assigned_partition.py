@@ -71,6 +71,7 @@ class Assigned:
         self.landed_end: int | None = None
         self.landed_last: int | None = None
         self.landed_timestamp: int | None = None
+        self.unheard_since: float | None = None
         self.is_at_end = False
         self.is_paused = False
         self.is_out_of_range = False

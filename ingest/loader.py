@@ -104,8 +104,9 @@ class Loader:
     broker's offsets of a partition; both are called on worker threads and must not use that
     consumer. `complaint` gives what has newly kept that consumer from its brokers. `memory_bytes`
     bounds what is buffered. `lease_seconds` is the session's time-out: for so long after it was
-    sent, an intent that Kafka took holds. `crash_point` is called with
-    each name of CRASH_POINTS, so that tests can stop a loader exactly there.
+    sent, an intent that Kafka took holds. A partition of which nothing is heard for `silent_seconds`
+    after it was assigned, neither a message nor its end, is fetched anew. `crash_point` is called
+    with each name of CRASH_POINTS, so that tests can stop a loader exactly there.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class Loader:
         lease_seconds: float = 10.0,
         pause_after_seconds: float = 5.0,
         drain_seconds: float = 30.0,
+        silent_seconds: float = 30.0,
         workers: int = 2,
         is_cooperative: bool = True,
         clock: Callable[[], float] = time.monotonic,
@@ -143,6 +145,7 @@ class Loader:
         self._lease_seconds = lease_seconds
         self._pause_after_seconds = pause_after_seconds
         self._drain_seconds = drain_seconds
+        self._silent_seconds = silent_seconds
         self._is_cooperative = is_cooperative
         self._clock = clock
         self._start = start
@@ -269,6 +272,7 @@ class Loader:
         end = messages[-1].offset() + 1
         self.report.holes += end - assigned.position - len(messages)
         assigned.position = end
+        assigned.unheard_since = None
         assigned.is_at_end = False
         self._last_message_at = now
         assigned.ready += assigned.builder.add(received_block(messages), now, self._today())
@@ -279,6 +283,7 @@ class Loader:
         if code == KafkaError._PARTITION_EOF:
             if assigned is not None and assigned.is_reading:
                 assigned.is_at_end = True
+                assigned.unheard_since = None
                 # Up to here there are no messages but those received: transactions leave holes.
                 self.report.holes += max(0, message.offset() - assigned.position)
                 assigned.position = max(assigned.position, message.offset())
@@ -324,6 +329,7 @@ class Loader:
                 # What is held has landed by now, so that only what was never read counts as lost.
                 assigned.forget()
                 continue
+            self._fetch_anew_where_silent(assigned, now)
             if assigned.is_in_doubt and assigned.declared is None:
                 self._submit(
                     assigned,
@@ -525,8 +531,30 @@ class Loader:
         )
         assigned.is_reading = True
         assigned.is_out_of_range = False
+        assigned.unheard_since = self._clock()
         self._resume(assigned)
         _log.info("%s: reading from offset %d", assigned, start)
+
+    def _fetch_anew_where_silent(self, assigned: Assigned, now: float) -> None:
+        """Assign a partition anew of which, since it was, neither a message nor an end came.
+
+        librdkafka tells the end of a partition that has nothing. Where it says nothing at all, it
+        has been seen to fetch all other partitions of that broker, and never this one.
+        """
+        since = assigned.unheard_since
+        if since is None or assigned.is_paused or now - since < self._silent_seconds:
+            return
+        assigned.unheard_since = now
+        _log.warning(
+            "%s: nothing came in %.0f s, not even its end; fetching anew from offset %d",
+            assigned,
+            now - since,
+            assigned.position,
+        )
+        try:
+            self._fetch_from(assigned, assigned.position)
+        except KafkaException as error:
+            _log.info("%s: %s", assigned, error.args[0].str())
 
     def _fetch_from(self, assigned: Assigned, offset: int) -> None:
         """Let librdkafka fetch a partition from `offset`, whatever it did with it before.

@@ -52,7 +52,8 @@ WRONG_RULES = {
     ),
     "yearly": (
         f"yearly,{MODEL},psi,all,*,year,>=,0.25,50,2,3,warn",
-        "unknown granularity: use day, week or month (hour only for reject_rate and reject_run)",
+        "unknown granularity: use day, week or month"
+        " (hour only for features, reject_rate and reject_run)",
     ),
     "semicolon": (
         f"semicolon,{MODEL},psi,all,*,week,>=,0;25,50,2,3,warn",

@@ -14,6 +14,8 @@ from ingest.loader import Loader, StopWhen
 from ingest.open_loader import consumer_configuration
 from ingest.raw_tables import PREDICTION_EVENTS, create_raw_tables
 from ingest.topic_identity import TopicIdentities
+from tests.ingest.conftest import Systems
+from tests.ingest.loading import CAUGHT_UP
 from tests.kafka.cluster import KafkaCluster
 from tests.warehouse_fixtures import ClickHouseProcess
 
@@ -78,3 +80,38 @@ def test_no_message_is_skipped_where_kafka_is_silent_while_a_partition_is_assign
     assert [row[0] for row in landed.result_rows] == list(range(_MESSAGES))
     client.command(f"drop database {database} sync")
     client.close()
+
+
+class ForgetfulConsumer:
+    """A consumer that once does not fetch a partition that it was assigned at an offset above 0."""
+
+    def __init__(self, consumer: Consumer, partition: int) -> None:
+        self._consumer = consumer
+        self._partition = partition
+        self.forgot = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+    def incremental_assign(self, partitions: list[TopicPartition]) -> None:
+        (at,) = partitions
+        if at.partition == self._partition and at.offset > 0 and not self.forgot:
+            self.forgot += 1
+            return
+        self._consumer.incremental_assign(partitions)
+
+
+def test_partition_that_is_never_fetched_is_assigned_anew(systems: Systems) -> None:
+    topic = systems.kafka.predictions_topic
+    for partition in (1, 2):
+        systems.produce(topic, [b"before"] * 5, partition=partition)
+    systems.loader().run(CAUGHT_UP)
+    for partition in (1, 2):
+        systems.produce(topic, [b"after"] * 5, partition=partition)
+    loader = systems.loader(silent_seconds=0.5)
+    forgetful = ForgetfulConsumer(loader._consumer, 1)
+    loader._consumer = forgetful
+    loader.run(CAUGHT_UP)
+    assert forgetful.forgot == 1
+    expected = [(partition, offset) for partition in (1, 2) for offset in range(10)]
+    assert sorted(systems.coordinates()) == expected
