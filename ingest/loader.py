@@ -104,8 +104,8 @@ class Loader:
     broker's offsets of a partition; both are called on worker threads and must not use that
     consumer. `complaint` gives what has newly kept that consumer from its brokers. `memory_bytes`
     bounds what is buffered. `lease_seconds` is the session's time-out: for so long after it was
-    sent, an intent that Kafka took holds. A partition of which nothing is heard for `silent_seconds`
-    after it was assigned, neither a message nor its end, is fetched anew. `crash_point` is called
+    sent, an intent that Kafka took holds. A partition of which nothing is heard, neither a message
+    nor its end, for `silent_seconds` after it was assigned is fetched anew. `crash_point` is called
     with each name of CRASH_POINTS, so that tests can stop a loader exactly there.
     """
 

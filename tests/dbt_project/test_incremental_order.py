@@ -97,5 +97,7 @@ def test_comparison_notices_a_lost_row(replay: Replay) -> None:
     """Guard the test above: a state that lacks one row must not pass."""
     lacking = {mart: rows[1:] for mart, rows in replay.expected.items()}
     found = differences(lacking, replay.expected)
-    assert {line.split(":")[0] for line in found} == set(replay.expected)
-    assert all(replay.expected.values())
+    with_rows = {mart for mart, rows in replay.expected.items() if rows}
+    # No story is of a multiclass model; test_performance_tasks compares its classes.
+    assert with_rows == set(replay.expected) - {"fct_model_performance_by_class"}
+    assert {line.split(":")[0] for line in found} == with_rows
