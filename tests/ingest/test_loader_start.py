@@ -110,7 +110,7 @@ def test_partition_that_is_never_fetched_is_assigned_anew(systems: Systems) -> N
         systems.produce(topic, [b"after"] * 5, partition=partition)
     loader = systems.loader(silent_seconds=0.5)
     forgetful = ForgetfulConsumer(loader._consumer, 1)
-    loader._consumer = cast(Consumer, forgetful)
+    loader._consumer = cast("Consumer", forgetful)
     loader.run(CAUGHT_UP)
     assert forgetful.forgot == 1
     expected = [(partition, offset) for partition in (1, 2) for offset in range(10)]
