@@ -12,6 +12,8 @@ from tests.end_to_end.finished_demo import Demo
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_docs_are_generated_without_a_warning_and_describe_what_is_there(demo: Demo) -> None:
+    parsed = demo.driftline("dbt", "parse")  # writes the manifest
+    assert parsed.returncode == 0, parsed.stdout + parsed.stderr
     done = demo.driftline("dbt", "--no-use-colors", "docs", "generate", "--no-compile")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[WARNING]" not in done.stdout
