@@ -10,6 +10,8 @@ from typing import Any
 # dbt's events for the end of a node, with its number and how many there are.
 _RESULTS = {
     *("LogModelResult", "LogTestResult", "LogSeedResult", "LogSnapshotResult", "LogNodeResult"),
+    # Exposures: dbt has nothing to do for them, and counts them.
+    "LogNodeNoOpResult",
     "SkippingDetails",
 }
 
@@ -18,7 +20,7 @@ SHOWN_ERRORS = 20
 
 @dataclass
 class DbtOutcome:
-    """How a run of dbt ended: nodes by status (ok, pass, warn, error, fail, skip).
+    """How a run of dbt ended: nodes by status (ok, pass, warn, error, fail, skip, no-op).
 
     `warnings` are the nodes that warn, `errors` dbt's own lines about those that failed.
     """

@@ -100,4 +100,4 @@ def test_wrong_configuration_is_named_with_its_remedy(make_warehouse: MakeWareho
     assert list(failed) == ["configuration_is_valid"]
     message = failed["configuration_is_valid"]
     assert "models.csv, 'churn': a binary model needs a positive_label" in message
-    assert "segment_sets.csv, 'chrun: region': the model is not in models.csv" in message
+    assert "segment_sets.csv, 'chrun: region': model_name is not in models.csv" in message

@@ -87,8 +87,8 @@ def test_window_of_a_day_reaches_dbt(small_warehouse: SmallWarehouse) -> None:
         "recompute_until": f"{day + timedelta(days=1):%Y-%m-%dT00:00:00Z}",
     }
     nodes = [one["unique_id"] for one in run_results["results"]]
-    hook = "operation.driftline.driftline-on-run-start-0"
-    assert nodes == [hook, "seed.driftline.segment_sets"]
+    hooks = [f"operation.driftline.driftline-on-run-start-{number}" for number in range(2)]
+    assert nodes == [*hooks, "seed.driftline.segment_sets"]
 
 
 def test_archive_takes_what_has_landed_and_names_what_is_missing(
