@@ -51,7 +51,8 @@ class DbtOutcome:
             self.errors.append(info["msg"].strip())
         if info.get("name") not in _RESULTS:
             return
-        status = "skip" if info["name"] == "SkippingDetails" else str(data.get("status", ""))
+        named = {"SkippingDetails": "skip", "LogNodeNoOpResult": "no-op"}
+        status = named.get(info["name"]) or str(data.get("status", ""))
         # A seed says SUCCESS, a model "OK created …", a test pass.
         status = {"success": "ok"}.get(status.lower(), status.split(" ")[0].lower())
         self.statuses[status] += 1
