@@ -166,7 +166,11 @@ def _beta_curves(group: Integers, score: Floats, positives: Floats, rows: Floats
         np.add.at(gradient, group, terms * (positives - rows * expected)[:, None])
         information = np.tile(np.eye(3), (count, 1, 1))
         np.add.at(information, group, squares * (rows * expected * (1 - expected))[:, None, None])
-        coefficients = coefficients + np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
+        step = np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
+        # Far from the solution a whole step overshoots: no point moves by more than 2 at once.
+        longest = np.zeros(count)
+        np.maximum.at(longest, group, np.abs(_BetaCurves(step).log_odds(group, score)))
+        coefficients = coefficients + step * (2 / np.maximum(longest, 2))[:, None]
     return _BetaCurves(coefficients)
 
 

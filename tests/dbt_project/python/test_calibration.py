@@ -66,6 +66,12 @@ def test_curve_of_calibrated_scores_is_the_diagonal() -> None:
     assert np.abs(_rate(curve, inside) - inside).max() < 0.03
 
 
+def test_curve_of_scores_that_say_nothing_is_level() -> None:
+    """It lies far from where the fit of the smooth curve begins."""
+    counts = _counts([(score / 100, label) for score in range(100) for label in (0, 0, 0, 1, 1)])
+    assert calibration_curves(counts).rate == pytest.approx(0.4, abs=0.01)
+
+
 def test_curve_follows_where_positives_are_rare() -> None:
     """Points lie among the rare positives, too, not only where most rows are."""
     random = np.random.default_rng(2)
