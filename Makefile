@@ -52,7 +52,7 @@ lint: $(INSTALLED) ## ruff, mypy --strict, sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/tests
+	$(BIN)/sqlfluff lint --disable-progress-bar --processes 0 dbt_project/models dbt_project/tests
 
 format: $(INSTALLED) ## Reformat the Python and SQL sources
 	$(BIN)/ruff check --fix .

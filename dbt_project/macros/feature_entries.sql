@@ -6,20 +6,20 @@
     cast(
         arrayConcat(
             arrayMap(
-                (name, number) -> (toString(name), 1, number, ''),
+                (name, number) -> (name, 1, number, ''),
                 mapKeys(number_features), mapValues(number_features)
             ),
             arrayMap(
-                (name, text) -> (toString(name), 2, 0., text),
+                (name, text) -> (name, 2, 0., text),
                 mapKeys(string_features), mapValues(string_features)
             ),
             arrayMap(
-                (name, is_true) -> (toString(name), 3, 0., if(is_true, 'true', 'false')),
+                (name, is_true) -> (name, 3, 0., if(is_true, 'true', 'false')),
                 mapKeys(boolean_features), mapValues(boolean_features)
             ),
-            arrayMap(name -> (toString(name), 4, 0., ''), null_features),
+            arrayMap(name -> (name, 4, 0., ''), null_features),
             arrayMap(
-                name -> (toString(name), 5, 0., ''),
+                name -> (name, 5, 0., ''),
                 arrayFilter(
                     name -> name != '__prediction__'
                     or {{ task }} = 'regression' or {{ predicted_class }} = '',
@@ -39,6 +39,6 @@
                 []
             )
         ),
-        'Array(Tuple(feature_name String, kind UInt8, number Float64, text String))'
+        'Array(Tuple(feature_name LowCardinality(String), kind UInt8, number Float64, text String))'
     )
 {%- endmacro %}

@@ -6,193 +6,188 @@
 {% macro feature_histograms(entries_relation, binning_relation) -%}
 {%- set flags = {
     'null_count': 'kind = 4',
-    'missing_count': 'kind = 6',
     'type_mismatch_count': 'is_mismatch and not is_non_finite',
     'non_finite_count': 'is_non_finite',
-    'below_min_count': 'is_number and number < binning.min_value',
-    'above_max_count': 'is_number and number > binning.max_value',
+    'below_min_count': 'is_number and number < bins_by_place.8[place]',
+    'above_max_count': 'is_number and number > bins_by_place.9[place]',
     'unseen_count': 'is_unseen',
     'number_count': 'is_number',
     'zero_count': 'is_number and number = 0',
 } -%}
-    completed as (
+    {{ bins_by_place(binning_relation) }},
+
+    rows_to_count as (
 
         select
-            rows_to_count.baseline_id as baseline_id,
-            rows_to_count.model_name as model_name,
-            rows_to_count.model_version as model_version,
-            rows_to_count.bucket as bucket,
+            *,
+            toUInt64(indexOf(names_of_bins.1, baseline_id)) as baseline_number,
             arrayMap(
-                pair -> sipHash64(pair.1, pair.2), rows_to_count.segment_pairs
-            ) as segment_ids,
-            arrayConcat(
-                rows_to_count.entries,
-                if(
-                    hasAll(rows_to_count.entries.1, expected.feature_names),
-                    [],
-                    arrayMap(
-                        name -> (name, 6, 0., ''),
-                        arrayFilter(
-                            name -> not has(rows_to_count.entries.1, name), expected.feature_names
-                        )
-                    )
-                )
-            ) as all_entries
-        from {{ entries_relation }} as rows_to_count
-        left join (
-            select baseline_id, groupArray(feature_name) as feature_names
-            from {{ binning_relation }}
-            -- A row without a label is none of the label's rows: it may come yet.
-            where feature_name != '__label__'
-            group by baseline_id
-        ) as expected on rows_to_count.baseline_id = expected.baseline_id
+                pair -> sipHash64(baseline_id, model_name, model_version, bucket, pair.1, pair.2),
+                segment_pairs
+            ) as group_ids
+        from {{ entries_relation }}
 
     ),
 
     long_entries as (
 
         select
-            baseline_id,
-            model_name,
-            model_version,
-            bucket,
-            segment_ids,
-            entry.1 as feature_name,
-            entry.2 as kind,
-            entry.3 as number,
-            entry.4 as text
-        from completed
-        array join all_entries as entry
+            group_ids,
+            baseline_number,
+            entry.feature_name as feature_name,
+            entry.kind as kind,
+            entry.number as number,
+            entry.text as text
+        from rows_to_count
+        array join entries as entry
+
+    ),
+
+    placed as (
+
+        select
+            *,
+            transform(
+                bitShiftLeft(baseline_number, 32)
+                + transform(feature_name, names_of_bins.2, arrayEnumerate(names_of_bins.2), 0),
+                bins_by_place.2,
+                bins_by_place.1,
+                toUInt32(1)
+            ) as place,
+            bins_by_place.3[place] as type_code
+        from long_entries
 
     ),
 
     binned as (
 
         select
-            sipHash64(
-                long_entries.baseline_id, long_entries.model_name, long_entries.model_version
-            ) as comparison_id,
-            long_entries.bucket as bucket,
-            long_entries.segment_ids as segment_ids,
-            sipHash64(long_entries.feature_name) as feature_id,
+            group_ids,
+            feature_name,
+            sipHash64(feature_name) as feature_id,
             kind,
             number,
-            ifNull(binning.feature_type, '') as type_or_none,
-            if(type_or_none = '', 0, {{ bin_index('binning') }}) as bin,
-            kind = 1 and type_or_none = 'numeric' as is_number,
-            kind = 2 and text in ('NaN', 'Infinity', '-Infinity') and type_or_none = 'numeric'
-                as is_non_finite,
-            kind in (2, 3, 5) and type_or_none = 'numeric'
-            or kind in (1, 2, 5) and type_or_none = 'boolean'
-            or kind = 5 and type_or_none = 'categorical' as is_mismatch,
-            type_or_none in ('categorical', 'boolean')
-            and kind in (1, 2, 3)
-            and not has(binning.categories, if(kind = 1, toString(number), text))
-            and not has(binning.rare_categories, if(kind = 1, toString(number), text)) as is_unseen,
-            {{ centre_of_numbers('binning') }} as centre,
-            number - centre as deviation,
-            {{ number_bucket('number', 'centre', unit_of_numbers('binning')) }} as bucket_of_number,
+            place,
+            kind = 1 and type_code = 1 as is_number,
+            kind = 2 and text in ('NaN', 'Infinity', '-Infinity') and type_code = 1 as is_non_finite,
+            kind in (2, 3, 5) and type_code = 1
+            or kind in (1, 2, 5) and type_code = 3
+            or kind = 5 and type_code = 2 as is_mismatch,
+            {{ category_number('place', 'type_code') }} as category_number,
+            type_code in (2, 3) and kind in (1, 2, 3) and category_number = 0 as is_unseen,
+            {{ bin_index('place', 'type_code', 'category_number') }} as bin,
+            number - bins_by_place.10[place] as deviation,
+            {{ number_bucket('number', 'bins_by_place.10[place]', 'bins_by_place.11[place]') }}
+                as bucket_of_number,
             -- Bin, flags and bucket in one number: one array per group is a third of the memory and time of
             -- a counter for each.
             toUInt64(
                 bin
                 {%- for flag in flags %}
-                + bitShiftLeft(toUInt64(ifNull({{ flags[flag] }}, 0)), {{ 16 + loop.index0 }})
+                + bitShiftLeft(toUInt64({{ flags[flag] }}), {{ 16 + loop.index0 }})
                 {%- endfor %}
                 + if(is_number, bitShiftLeft(toUInt64(32768 + bucket_of_number), 32), 0)
             ) as code
-        from long_entries
-        left join {{ binning_relation }} as binning
-            on long_entries.baseline_id = binning.baseline_id
-            and long_entries.feature_name = binning.feature_name
+        from placed
 
     ),
 
     counted as (
 
         select
-            comparison_id,
-            bucket,
-            segment_id,
+            group_id,
             feature_id,
+            toString(any(binned.feature_name)) as seen_name,
+            any(binned.place) as seen_place,
             groupArray(code) as codes,
             sumIf(deviation, is_number) as number_sum,
             sumIf(deviation * deviation, is_number) as number_sum_of_squares,
             minIf(number, is_number) as least_number,
             maxIf(number, is_number) as greatest_number
         from binned
-        array join segment_ids as segment_id
-        group by comparison_id, bucket, segment_id, feature_id
+        array join group_ids as group_id
+        group by group_id, feature_id
 
     ),
 
-    comparison_names as (
+    groups as (
 
-        select distinct
-            sipHash64(baseline_id, model_name, model_version) as comparison_id,
-            baseline_id,
-            model_name,
-            model_version
-        from {{ entries_relation }}
-
-    ),
-
-    segment_names as (
-
-        select distinct
-            sipHash64(pair.1, pair.2) as segment_id,
-            pair.1 as segment_key,
-            pair.2 as segment_value
-        from {{ entries_relation }}
-        array join segment_pairs as pair
+        select
+            group_id,
+            any(rows_to_count.baseline_id) as baseline_id,
+            any(rows_to_count.model_name) as model_name,
+            any(rows_to_count.model_version) as model_version,
+            any(rows_to_count.bucket) as bucket,
+            any(pair.1) as segment_key,
+            any(pair.2) as segment_value,
+            count() as rows_of_group
+        from rows_to_count
+        array join group_ids as group_id, segment_pairs as pair
+        group by group_id
 
     ),
 
-    feature_names as (
+    -- What each row should have. A row without a label is none of the label's rows: it may come yet.
+    expected as (
 
-        select distinct sipHash64(feature_name) as feature_id, feature_name
-        from (
-            select arrayJoin(entries.1) as feature_name from {{ entries_relation }}
-            union distinct
-            select feature_name from {{ binning_relation }}
-        )
+        select
+            groups.group_id as group_id,
+            sipHash64(placed_bins.feature_name) as feature_id,
+            placed_bins.feature_name as expected_name,
+            placed_bins.place as expected_place,
+            groups.rows_of_group as rows_expected
+        from groups
+        inner join placed_bins on groups.baseline_id = placed_bins.baseline_id
+        where placed_bins.feature_name != '__label__'
+
+    ),
+
+    seen_or_expected as (
+
+        select
+            group_id,
+            coalesce(seen_name, expected_name, '') as feature_name,
+            coalesce(expected_place, seen_place, 1) as place,
+            toUInt64(length(codes)) as seen_count,
+            toUInt64(ifNull(rows_expected, seen_count)) as row_count,
+            * except (group_id, feature_id)
+        from counted
+        full join expected using (group_id, feature_id)
 
     ),
 
     histograms as (
 
         select
-            toLowCardinality(comparison_names.baseline_id) as baseline_id,
-            toLowCardinality(comparison_names.model_name) as model_name,
-            toLowCardinality(comparison_names.model_version) as model_version,
-            counted.bucket as bucket,
-            toLowCardinality(segment_names.segment_key) as segment_key,
-            toLowCardinality(segment_names.segment_value) as segment_value,
-            toLowCardinality(feature_names.feature_name) as feature_name,
-            length(counted.codes) as row_count,
+            toLowCardinality(groups.baseline_id) as baseline_id,
+            toLowCardinality(groups.model_name) as model_name,
+            toLowCardinality(groups.model_version) as model_version,
+            groups.bucket as bucket,
+            toLowCardinality(groups.segment_key) as segment_key,
+            toLowCardinality(groups.segment_value) as segment_value,
+            toLowCardinality(feature_name) as feature_name,
+            row_count,
+            toUInt64(greatest(0, toInt64(row_count) - toInt64(seen_count))) as missing_count,
             {%- for flag in flags %}
-            arrayCount(code -> bitTest(code, {{ 16 + loop.index0 }}), counted.codes) as {{ flag }},
+            arrayCount(code -> bitTest(code, {{ 16 + loop.index0 }}), codes) as {{ flag }},
             {%- endfor %}
-            counted.number_sum as number_sum,
-            counted.number_sum_of_squares as number_sum_of_squares,
-            if(number_count > 0, counted.least_number, null) as number_min,
-            if(number_count > 0, counted.greatest_number, null) as number_max,
-            arrayMap(code -> toUInt16(bitAnd(code, 65535)), counted.codes) as bins,
+            ifNull(number_sum, 0.) as number_sum,
+            ifNull(number_sum_of_squares, 0.) as number_sum_of_squares,
+            if(number_count > 0, least_number, null) as number_min,
+            if(number_count > 0, greatest_number, null) as number_max,
+            arrayMap(code -> toUInt16(bitAnd(code, 65535)), codes) as bins,
+            bins_by_place.7[place] as bin_count,
             arrayMap(
-                bin -> countEqual(bins, bin), range(ifNull(binning.bin_count, 0))
+                bin -> toUInt64(countEqual(bins, bin) + if(bin + 2 = bin_count, missing_count, 0)),
+                range(bin_count)
             ) as bin_counts,
             arraySort(arrayMap(
                 code -> toInt16(toInt32(bitShiftRight(code, 32)) - 32768),
-                arrayFilter(code -> code >= 4294967296, counted.codes)
+                arrayFilter(code -> code >= 4294967296, codes)
             )) as buckets,
             {{ counts_of_sorted('buckets') }} as number_buckets
-        from counted
-        inner join comparison_names on counted.comparison_id = comparison_names.comparison_id
-        inner join segment_names on counted.segment_id = segment_names.segment_id
-        inner join feature_names on counted.feature_id = feature_names.feature_id
-        left join {{ binning_relation }} as binning
-            on comparison_names.baseline_id = binning.baseline_id
-            and feature_names.feature_name = binning.feature_name
+        from seen_or_expected
+        inner join groups on seen_or_expected.group_id = groups.group_id
 
     )
 {%- endmacro %}

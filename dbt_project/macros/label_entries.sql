@@ -8,6 +8,6 @@
             [('__label__', 1, assumeNotNull({{ label_number }}), '')],
             [('__label__', 2, 0., assumeNotNull({{ label }}))]
         ),
-        'Array(Tuple(feature_name String, kind UInt8, number Float64, text String))'
+        'Array(Tuple(feature_name LowCardinality(String), kind UInt8, number Float64, text String))'
     )
 {%- endmacro %}

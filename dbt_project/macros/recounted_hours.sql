@@ -24,25 +24,59 @@ stored_keys as (
 
 ),
 
-gone as (
+-- Counted once, so that what is gone is what is stored and not counted.
+counted_or_stored as (
 
-    select stored_keys.*
+    select
+        baseline_id,
+        model_name,
+        model_version,
+        bucket as predicted_hour,
+        segment_key,
+        segment_value,
+        feature_name,
+        {{ histogram_columns() }},
+        toUInt8(0) as is_deleted
+    from histograms
+    union all
+    select
+        baseline_id, model_name, model_version, predicted_hour,
+        segment_key, segment_value, feature_name,
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0., 0., null, null, [],  -- noqa: AL03
+        cast(map(), 'Map(Int16, UInt64)'), 1  -- noqa: AL03
     from stored_keys
-    where
-        was_deleted = 0
-        and (
-            baseline_id, model_name, model_version, predicted_hour,
-            segment_key, segment_value, feature_name
-        ) not in (
-            select
-                baseline_id, model_name, model_version, bucket,
-                segment_key, segment_value, feature_name
-            from histograms
-        )
+    where was_deleted = 0
 
 ),
-{% endif %}
 
+recounted as (
+
+    select *
+    from counted_or_stored
+    order by is_deleted
+    limit 1 by
+        baseline_id, model_name, model_version, predicted_hour,
+        segment_key, segment_value, feature_name
+
+),
+
+final as (
+
+    select
+        baseline_id,
+        model_name,
+        model_version,
+        predicted_hour,
+        segment_key,
+        segment_value,
+        feature_name,
+        {{ histogram_columns() }},
+        is_deleted,
+        {{ run_version() }} as run_version
+    from recounted
+
+)
+{% else %}
 final as (
 
     select
@@ -57,15 +91,7 @@ final as (
         toUInt8(0) as is_deleted,
         {{ run_version() }} as run_version
     from histograms
-    {% if is_incremental() %}
-    union all
-    select
-        baseline_id, model_name, model_version, predicted_hour,
-        segment_key, segment_value, feature_name,
-        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0., 0., null, null, [],  -- noqa: AL03
-        cast(map(), 'Map(Int16, UInt64)'), 1, {{ run_version() }}  -- noqa: AL03
-    from gone
-    {% endif %}
 
 )
+{% endif %}
 {%- endmacro %}

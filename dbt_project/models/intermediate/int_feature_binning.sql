@@ -13,7 +13,7 @@ with entries as (
     select
         baseline_id,
         model_name,
-        entry.feature_name as feature_name,
+        toString(entry.feature_name) as feature_name,
         entry.kind as kind,
         entry.number as number,
         entry.text as text
