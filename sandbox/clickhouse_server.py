@@ -37,6 +37,7 @@ from sandbox.clickhouse_access import (
     Accounts,
     User,
     check_analyst_statement,
+    check_role,
 )
 from sandbox.clickhouse_engine import ClickHouseError, Connection, Engine, Progress
 from sandbox.clickhouse_reply import PIECE, Reply, ResultPipe, Send, result_headers, status_of
@@ -72,6 +73,10 @@ _LONGEST_INSERT_HEAD = 1 << 20
 # So much of a result is held back, so that an error up to there still has a status of its own.
 _HELD_BACK = 1 << 20
 _IN_MEMORY = 8 << 20
+# The request line and headers together, in bytes, as in ClickHouse.
+_LONGEST_HEAD = 1 << 20
+# For 64 clients, of which each may have left one that is not yet stopped.
+_MOST_QUERIES = 128
 
 
 @dataclass
@@ -101,7 +106,7 @@ class ClickHouseServer:
         self,
         engine: Engine,
         accounts: Accounts,
-        most_queries: int = 64,
+        most_queries: int = _MOST_QUERIES,
         names: frozenset[str] = frozenset(),
     ) -> None:
         self._engine = engine
@@ -184,14 +189,14 @@ class ClickHouseServer:
             await self._run(request, user, query_id, receive, reply)
             # Only now, with its session free again, may the client know that it is done.
             await reply.finish()
-            logger.debug("%s by %s: %.3f s", query_id, user.name, time.monotonic() - started)
+            logger.debug("%r by %s: %.3f s", query_id, user.name, time.monotonic() - started)
         except Disconnected:
-            logger.info("%s: the client went away", query_id)
+            logger.info("%r: the client went away", query_id)
         except asyncio.CancelledError:
             aborted = ClickHouseError(236, "ABORTED", "The server is shutting down")
             await self._write_error(reply, aborted, tag)
         except ClickHouseError as error:
-            logger.info("%s: error %d (%s)", query_id, error.code, error.name)
+            logger.info("%r: error %d (%s)", query_id, error.code, error.name)
             await self._write_error(reply, error, tag)
         finally:
             self._in_flight -= 1
@@ -213,14 +218,14 @@ class ClickHouseServer:
                 % (tag.encode(), text, len(text), tag.encode())
             )
             await reply.flush()
-            raise _ResultCutShortError  # uvicorn breaks the connection off, so every client notices
+            return  # without an end: uvicorn breaks the connection off, so every client notices
         headers = {
             "X-ClickHouse-Exception-Code": str(error.code),
             "Content-Type": "text/plain; charset=UTF-8",
         }
         if error.code in (194, 516):
             headers["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
-        await reply.start(status_of(error), headers)
+        reply.start(status_of(error), headers)
         await reply.write(text)
         await reply.finish()
 
@@ -249,6 +254,7 @@ class ClickHouseServer:
                     "send rows with INSERT … FORMAT",
                 )
             text += rest
+        check_role(user, request.parameters.get("role", ""))
         timeout = request.session_timeout
         lease = await self._in_thread(
             lambda: self._sessions.lend(
@@ -258,6 +264,7 @@ class ClickHouseServer:
                 request.flag("session_check"),
             )
         )
+        lease.ends_session = request.flag("close_session")
         given = {**request.parameters, **form.fields}
         query = Query(
             query_id,
@@ -374,7 +381,7 @@ class ClickHouseServer:
         except BaseException:
             await self._in_thread(insert.cancel)
             raise
-        await reply.start(200, result_headers("", progress))
+        reply.start(200, result_headers("", progress))
 
     async def _insert_select(
         self, query: Query, head: InsertHead, body: Body, reply: Reply
@@ -388,7 +395,7 @@ class ClickHouseServer:
             rows.flush()
             statement = head.reading(rows.name)
             _, progress = await self._in_thread(lambda: query.lease.connection.query(statement))
-        await reply.start(200, result_headers("", progress))
+        reply.start(200, result_headers("", progress))
 
     async def _execute(self, query: Query, reply: Reply) -> None:
         """Run a statement that has no result, or a small one."""
@@ -396,7 +403,7 @@ class ClickHouseServer:
         data, progress = await self._in_thread(
             lambda: query.lease.connection.query(query.text, asked)
         )
-        await reply.start(200, result_headers(asked, progress))
+        reply.start(200, result_headers(asked, progress))
         for start in range(0, len(data), PIECE):
             await reply.write(bytes(data[start : start + PIECE]))
 
@@ -445,7 +452,7 @@ class ClickHouseServer:
                 size += len(piece)
                 ended = not piece
             progress = await asyncio.wrap_future(running) if ended else Progress()
-            await reply.start(200, result_headers(asked, progress))
+            reply.start(200, result_headers(asked, progress))
             held.seek(0)
             while piece := held.read(PIECE):
                 await reply.write(piece)
@@ -464,10 +471,6 @@ class ClickHouseServer:
                 await self._in_thread(lambda: self._engine.kill(query.tag))
             await asyncio.wait({ended}, timeout=0.1)
         ended.exception()  # either the one that led here, or that it was stopped
-
-
-class _ResultCutShortError(Exception):
-    """A result broke off after its beginning was sent."""
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -507,7 +510,7 @@ def _compression(request: Request) -> str:
 
 async def _plain(send: Send, status: int, text: str) -> None:
     reply = Reply(send, "", {"Content-Type": "text/html; charset=UTF-8"})
-    await reply.start(status, {})
+    reply.start(status, {})
     await reply.write(text.encode())
     await reply.finish()
 
@@ -544,7 +547,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--with-parent", action="store_true", help="stop when standard input ends, too"
     )
     parser.add_argument("--memory", type=int, help="bytes that the engine may use")
-    parser.add_argument("--most-queries", type=int, default=64, help="at a time: %(default)s")
+    parser.add_argument(
+        "--most-queries", type=int, default=_MOST_QUERIES, help="at a time: %(default)s"
+    )
     options = parser.parse_args(arguments)
     try:
         options.is_local = ipaddress.ip_address(options.host).is_loopback
@@ -580,7 +585,9 @@ def main(arguments: list[str] | None = None) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             application,
-            http="httptools",
+            # Not httptools: it drops the body of a request that offers HTTP/2, as Java does.
+            http="h11",
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
             # Never uvloop, which uvicorn takes where it is installed: it closes the descriptor of
             # a pipe twice, the second time perhaps a file that the engine has opened meanwhile.
             loop="asyncio",
