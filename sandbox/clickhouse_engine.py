@@ -91,7 +91,7 @@ _FILTER = "<{0}><filter>has(currentRoles(), 'administrator')</filter></{0}>"
 # Formats that are chDB's own: objects of Python.
 _PYTHON_FORMATS = ("arrowtable", "dataframe", "datastore")
 
-_ERROR = re.compile(r"Code: (\d+)\. DB::Exception: ")
+_ERROR = re.compile(r"Code: (\d+)\. [\w:]*Exception: ")
 _ERROR_NAME = re.compile(r"\s*\(([A-Z][A-Z0-9_]+)\)\s*$")
 _VERSION_SUFFIX = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?\)\s*$")
 

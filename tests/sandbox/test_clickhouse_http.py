@@ -367,6 +367,8 @@ def test_statements_that_show_have_formats(admin_http: PlainHttp, statement: str
         ("select sleep(1) settings max_execution_time = 0.1", 408, "159"),
         ("create table numbers_twice (a UInt8, a UInt8) order by a", 500, "44"),
         ("select 1 into outfile '/tmp/nowhere'", 501, "48"),
+        ("show databases into outfile '/tmp/nowhere'", 501, "48"),
+        ("explain select 1 into outfile '/tmp/nowhere'", 501, "48"),
     ],
 )
 def test_error_has_status_code_and_name(
@@ -387,6 +389,11 @@ def test_error_has_status_code_and_name(
         (b"select '\xff' + 1", "43"),
         (b"insert into function null('a UInt8') format TSV\n\xff\n", "27"),
         (b"select \xff", "62"),
+        (
+            b"select * from remote('127.0.0.1:1', system.one) settings connections_with_failover_"
+            b"max_tries = 1",
+            "519",
+        ),
     ],
 )
 def test_error_that_quotes_any_bytes_keeps_its_code(

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -104,6 +105,32 @@ def test_sigterm_stops_cleanly_while_a_query_runs(server: ClickHouseProcess) -> 
         assert server.stop() == 0
         assert answer.exception() is not None or answer.result().status >= 400
     assert not list((server.data / "spool").glob("*"))
+
+
+@pytest.mark.conformance
+def test_sigterm_stops_though_a_statement_waits_for_another_host(
+    server: ClickHouseProcess,
+) -> None:
+    http_of(server).query("create table acknowledged (a UInt8) order by a")
+    http_of(server).query("insert into acknowledged values (1)")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        concurrent.futures.ThreadPoolExecutor() as pool,
+    ):
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        asked = pool.submit(http_of(server).ask, f"select * from url('{url}', CSV, 'a String')")
+        silent.accept()
+        assert server.stop() == 0  # on its own: whom the fixture kills has another status
+        assert asked.exception() is not None or asked.result().status >= 400
+    server.start()
+    assert http_of(server).query("select * from acknowledged") == "1\n"
+
+
+@pytest.mark.parametrize("statement", ["system shutdown", "/* x */ SYSTEM\tKILL;"])
+def test_nobody_is_shut_down_by_a_statement(server: ClickHouseProcess, statement: str) -> None:
+    # Else the engine ends every process of its group, this one too.
+    assert http_of(server).ask(statement).code == "48"
+    assert http_of(server).query("select 1") == "1\n"
 
 
 def test_sigint_stops_cleanly(server: ClickHouseProcess) -> None:
