@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import uvicorn
+from h11 import LocalProtocolError
 
 from sandbox.clickhouse_access import (
     ADMINISTRATOR,
@@ -128,7 +129,13 @@ class ClickHouseServer:
             return
         if scope["type"] != "http":
             raise RuntimeError(f"this server speaks HTTP only, not {scope['type']}")
-        request = Request.from_scope(scope)
+        try:
+            await self._serve(Request.from_scope(scope), receive, send)
+        except LocalProtocolError:
+            # What came after the head was not HTTP, and uvicorn has said so.
+            logger.info("a request whose body is not HTTP")
+
+    async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
         refusal = request.refusal(self._names)
         asks = request.path in ("/", "/query")
         if refusal:

@@ -343,7 +343,7 @@ def test_one_client_a_thread_works_at_once(clickhouse_server: ClickHouseProcess)
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         results = list(pool.map(work, range(24)))
-    assert results == [4_999_910_000 + number for number in range(24)]
+    assert results == [4_999_950_000 + number for number in range(24)]
 
 
 def test_dbapi_executes_and_fetches(clickhouse_server: ClickHouseProcess, database: str) -> None:

@@ -74,7 +74,10 @@ def target() -> Iterator[Target]:
             assert admin.query("select count() from system.processes") == "1\n"
             assert list((server.data / "spool").iterdir()) == []
             log = server.log.read_text(errors="replace")
-            assert "Traceback" not in log, log[-4000:]
+            # uvicorn may stumble over its own answer to a HEAD whose body is no HTTP; nothing
+            # may come through our code.
+            _, ours, what = log.partition("/sandbox/clickhouse_")
+            assert not ours, what[:4000]
             assert server.stop() == 0
         finally:
             server.stop()

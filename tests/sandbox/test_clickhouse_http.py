@@ -8,6 +8,7 @@ import gzip
 import http.client
 import json
 import lzma
+import socket
 import time
 import uuid
 import zlib
@@ -40,6 +41,18 @@ def test_unknown_path_is_404(admin_http: PlainHttp) -> None:
 
 def test_unknown_method_is_405(admin_http: PlainHttp) -> None:
     assert admin_http.ask("select 1", method="DELETE").status == 405
+
+
+@pytest.mark.parametrize("path", ["/ping", "/?query=select+1"])
+def test_body_that_is_no_http_is_refused(
+    admin_http: PlainHttp, clickhouse_server: ClickHouseProcess, path: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    authorization = f"Authorization: {admin_http.headers()['Authorization']}\r\n"
+    address = (clickhouse_server.host, clickhouse_server.port)
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(f"{head}{authorization}\r\nno number\r\n".encode())
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
 
 
 # Where the statement stands

@@ -73,7 +73,8 @@ def test_what_is_encoded_is_decoded_however_it_is_cut(
     assert got == b"".join(pieces)
 
 
-@pytest.mark.parametrize("name", [*ENCODINGS, "blocks"])
+# Not brotli: it has no mark to begin with, and takes some noise for an empty body.
+@pytest.mark.parametrize("name", [*(name for name in ENCODINGS if name != "br"), "blocks"])
 @given(noise=st.binary(min_size=1, max_size=100))
 def test_noise_is_refused_or_incomplete(name: str, noise: bytes) -> None:
     reader = decoder("" if name == "blocks" else name, in_blocks=name == "blocks")
