@@ -44,7 +44,7 @@ test-thorough: $(INSTALLED) ## Many more orders of arrival and cuts into runs
 test-faults: $(INSTALLED) ## Kill, suspend and starve the loader, Apache Kafka and ClickHouse: the whole failure matrix
 	$(BIN)/pytest -m faults --durations 15
 
-conformance: $(INSTALLED) ## The sandbox's ClickHouse: clients, dbt's suites, thousands of hostile requests, load, kills
+conformance: $(INSTALLED) ## All of the sandbox's ClickHouse: clients, dbt's suites, hostile requests, load, kills
 	$(BIN)/pytest tests/sandbox/test_clickhouse_*.py --hypothesis-profile conformance --durations 15
 
 SOAK_MINUTES ?= 10
