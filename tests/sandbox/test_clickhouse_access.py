@@ -541,6 +541,12 @@ def test_address_as_host_header_is_served(admin_http: PlainHttp, host: str) -> N
     assert admin_http.ask("select 1", headers={"Host": host}).status == 200
 
 
+def test_own_name_as_host_header_is_served() -> None:
+    request = Request("GET", "/", {"host": "clickhouse.test:8123"}, {})
+    assert request.refusal(frozenset({"clickhouse.test"})) is None
+    assert request.refusal(frozenset({"test"}))
+
+
 def test_post_from_another_web_page_is_refused(admin_http: PlainHttp) -> None:
     assert admin_http.ask("select 1", headers={"Origin": "https://evil.example"}).status == 403
     for origin in ("null", "http://[", "https://localhost.evil.example", "file://"):
