@@ -8,8 +8,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests that have targets of their own.
+LONG := faults or thorough or conformance
 
-.PHONY: help install demo up test test-thorough test-faults soak lint format test-fast schemas kafka-jars bench-ingest bench-logger bench-metrics calibrate lock clean
+.PHONY: help install demo up test test-thorough test-faults conformance soak lint format test-fast schemas kafka-jars bench-ingest bench-logger bench-metrics calibrate lock clean
 
 help: ## List the tasks
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,16 +33,19 @@ up: $(INSTALLED) ## Serve sandbox, loader, Dagster's UI and dashboard until Ctrl
 	$(BIN)/driftline up
 
 test: lint ## Lint, then run every test, two at a time
-	$(BIN)/pytest -m 'not faults and not thorough' -n 2 --dist loadgroup --no-loadscope-reorder --durations 15
+	$(BIN)/pytest -m 'not ($(LONG))' -n 2 --dist loadgroup --no-loadscope-reorder --durations 15
 
 test-fast: $(INSTALLED) ## Run the tests that need seconds only
-	$(BIN)/pytest -m 'not slow and not faults and not thorough' -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -m 'not (slow or $(LONG))' -n 2 --dist loadgroup --no-loadscope-reorder
 
 test-thorough: $(INSTALLED) ## Many more orders of arrival and cuts into runs
 	$(BIN)/pytest -m thorough -n 2 --dist loadgroup --durations 15
 
 test-faults: $(INSTALLED) ## Kill, suspend and starve the loader, Apache Kafka and ClickHouse: the whole failure matrix
 	$(BIN)/pytest -m faults --durations 15
+
+conformance: $(INSTALLED) ## All of the sandbox's ClickHouse: clients, dbt's suites, hostile requests, load, kills
+	$(BIN)/pytest tests/sandbox/test_clickhouse_*.py --hypothesis-profile conformance --durations 15
 
 SOAK_MINUTES ?= 10
 SOAK_SEED ?=

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sandbox.clickhouse_engine import ClickHouseError, Connection
+from sandbox.clickhouse_engine import ADMINISTRATORS_ROLE, ClickHouseError, Connection
 
 ADMINISTRATOR = "default"
 ANALYST = "analyst"
@@ -81,6 +81,19 @@ class Accounts:
                 "or there is no user with such name.",
             )
         return User(name, name == ANALYST)
+
+
+def check_role(user: User, role: str) -> None:
+    """Raise unless `user` has the role that a request asks for, '' being none.
+
+    There is one, and who has it uses it anyway.
+    """
+    if role and role != ADMINISTRATORS_ROLE:
+        raise ClickHouseError(511, "UNKNOWN_ROLE", f"There is no role `{role}`")
+    if role and user.is_analyst:
+        raise ClickHouseError(
+            512, "SET_NON_GRANTED_ROLE", f"Role {role} should be granted to set as a current"
+        )
 
 
 @dataclass(frozen=True)

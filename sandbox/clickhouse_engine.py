@@ -74,6 +74,7 @@ _USERS = """<clickhouse>
     <quotas><default/></quotas>
 </clickhouse>
 """
+ADMINISTRATORS_ROLE = "administrator"
 _ADMINISTRATORS_TABLES = (
     "asynchronous_inserts",
     "errors",
@@ -87,7 +88,10 @@ _ADMINISTRATORS_TABLES = (
 )
 _FILTER = "<{0}><filter>has(currentRoles(), 'administrator')</filter></{0}>"
 
-_ERROR = re.compile(r"Code: (\d+)\. DB::Exception: ")
+# Formats that are chDB's own: objects of Python.
+_PYTHON_FORMATS = ("arrowtable", "dataframe", "datastore")
+
+_ERROR = re.compile(r"Code: (\d+)\. [\w:]*Exception: ")
 _ERROR_NAME = re.compile(r"\s*\(([A-Z][A-Z0-9_]+)\)\s*$")
 _VERSION_SUFFIX = re.compile(r"\s*\(version [^()]*(?:\([^()]*\))?\)\s*$")
 
@@ -104,7 +108,10 @@ class ClickHouseError(Exception):
     @classmethod
     def from_engine(cls, error: Exception) -> ClickHouseError:
         """Read the code and name out of what the engine raised."""
-        text = _VERSION_SUFFIX.sub("", str(error).strip())
+        cause = error.__cause__ or error
+        # chDB decodes its message, which may quote any bytes.
+        raw = cause.object.decode(errors="replace") if isinstance(cause, UnicodeDecodeError) else ""
+        text = _VERSION_SUFFIX.sub("", (raw or str(error)).strip())
         match = _ERROR.search(text)
         if match is None:
             return cls(1001, "STD_EXCEPTION", text or type(error).__name__)
@@ -119,6 +126,18 @@ def _engine_errors() -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001 - the engine raises RuntimeError and its kin
         raise ClickHouseError.from_engine(error) from None
+
+
+@contextmanager
+def _row_errors() -> Iterator[None]:
+    """Say that rows are wrong where a library that reads their format says so in its own way."""
+    try:
+        with _engine_errors():
+            yield
+    except ClickHouseError as error:
+        if error.code != 1001:
+            raise
+        raise ClickHouseError(117, "INCORRECT_DATA", error.message) from None
 
 
 @dataclass(frozen=True)
@@ -154,6 +173,8 @@ class Connection:
 
     def query(self, sql: bytes, output_format: str = "TabSeparated") -> tuple[memoryview, Progress]:
         """Run a statement and give its whole result, in `output_format` unless it names one."""
+        if not output_format.isascii() or output_format.lower() in _PYTHON_FORMATS:
+            raise ClickHouseError(73, "UNKNOWN_FORMAT", f"Unknown format {output_format}")
         with _engine_errors():
             result = self._connection.query(sql, output_format)
             return memoryview(result.bytes()), Progress(
@@ -243,12 +264,12 @@ class Insert:
     def append(self, data: bytes) -> None:
         """Push bytes of the input format; they may be cut anywhere."""
         self._has_data = self._has_data or bool(data)
-        with _engine_errors():
+        with _row_errors():
             self._inserter.append(data)
 
     def finish(self) -> Progress:
         """Commit what was pushed."""
-        with _engine_errors():
+        with _row_errors():
             result = self._inserter.finish()
         rows, size = result.rows_written, result.bytes_written
         if not rows and self._has_data:

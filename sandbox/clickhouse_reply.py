@@ -19,19 +19,25 @@ Send = Callable[[Message], Awaitable[None]]
 # How much of a result is read and sent at a time.
 PIECE = 256 << 10
 
-# After ClickHouse's exceptionCodeToHTTPStatus; everything else is a 500.
 _CODES_OF_STATUS = {
+    # As in ClickHouse's exceptionCodeToHTTPStatus …
     400: (
-        *(6, 26, 27, 36, 38, 40, 41, 42, 43, 44, 53, 62, 69, 70, 72, 85, 117, 182, 183),
-        *(271, 321, 372, 373, 374, 457, 467, 584),
+        *(6, 8, 15, 25, 26, 27, 36, 37, 38, 41, 44, 53, 62, 72, 117, 123, 167, 168, 223, 321, 376),
+        *(427, 441, 675, 676),
+        # … and what else is wrong with the statement or with its rows, where that has 500.
+        *(7, 32, 33, 40, 42, 43, 69, 70, 85, 128, 130, 131, 173, 182, 183, 271, 372, 373),
+        *(374, 377, 434, 435, 436, 437, 443, 444, 448, 456, 457, 467, 474, 563, 570, 577, 585, 622),
+        *(623, 626, 632, 636, 645, 651, 652, 691, 715, 723, 728, 748),
     ),
     401: (194,),
-    403: (164, 192, 193, 497, 516),
-    404: (46, 47, 50, 56, 60, 63, 73, 81, 115, 124, 152),
+    403: (164, 192, 193, 497, 512, 516),
+    404: (46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 152, 336, 511),
     408: (159,),
-    413: (158,),
+    411: (381,),
+    413: (158, 229),
+    415: (779,),
     501: (48,),
-    503: (202,),
+    503: (76, 202, 209, 439),
 }
 _STATUS_OF_CODE = {code: status for status, codes in _CODES_OF_STATUS.items() for code in codes}
 
@@ -40,7 +46,7 @@ _CONTROL = re.compile(rb"[\x00-\x1f\x7f]")
 
 
 def status_of(error: ClickHouseError) -> int:
-    """Give the HTTP status for an error."""
+    """Give the HTTP status for an error, 500 unless the client can do something about it."""
     return _STATUS_OF_CODE.get(error.code, 500)
 
 
@@ -109,7 +115,11 @@ class ResultPipe:
 
 
 class Reply:
-    """Writes one HTTP response, compressed as negotiated."""
+    """Writes one HTTP response, compressed as negotiated.
+
+    Its head goes out with the first of the body, or with its end: not before the server is done
+    with a statement that has no result. Some clients read no further than the head.
+    """
 
     def __init__(self, send: Send, compression: str, headers: Mapping[str, str]) -> None:
         self._send = send
@@ -117,34 +127,42 @@ class Reply:
         self._headers: MutableMapping[str, str] = dict(headers)
         if compression not in ("", "blocks"):
             self._headers["Content-Encoding"] = compression
+        self._status = 200
         self.started = False
 
-    async def start(self, status: int, headers: Mapping[str, str]) -> None:
-        """Send the status and headers."""
+    def start(self, status: int, headers: Mapping[str, str]) -> None:
+        """Say what the status and headers are to be."""
         self._headers.update(headers)
-        self.started = True
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [
-                    (name.encode("latin-1"), _CONTROL.sub(b"?", value.encode("utf-8", "replace")))
-                    for name, value in self._headers.items()
-                ],
-            }
-        )
+        self._status = status
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body."""
         compressed = self._encoder.feed(data)
         if compressed:
-            await self._send({"type": "http.response.body", "body": compressed, "more_body": True})
+            await self._send_body(compressed, more=True)
 
     async def flush(self) -> None:
         """Send what the compression held back, and leave the body open."""
-        rest = self._encoder.finish()
-        await self._send({"type": "http.response.body", "body": rest, "more_body": True})
+        await self._send_body(self._encoder.finish(), more=True)
 
     async def finish(self) -> None:
         """Send the end of the body."""
-        await self._send({"type": "http.response.body", "body": self._encoder.finish()})
+        await self._send_body(self._encoder.finish(), more=False)
+
+    async def _send_body(self, data: bytes, more: bool) -> None:
+        if not self.started:
+            self.started = True
+            await self._send(
+                {
+                    "type": "http.response.start",
+                    "status": self._status,
+                    "headers": [
+                        (
+                            name.encode("latin-1"),
+                            _CONTROL.sub(b"?", value.encode("utf-8", "replace")),
+                        )
+                        for name, value in self._headers.items()
+                    ],
+                }
+            )
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})

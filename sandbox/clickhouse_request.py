@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import binascii
-import email.parser
-import email.policy
 import ipaddress
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +36,14 @@ _INTERFACE_PARAMETERS = frozenset(
     }
 )  # fmt: skip
 
+_NUMBER = re.compile(r"[0-9]{1,18}")
+# Seconds without a byte of the body, as in ClickHouse.
+_RECEIVE_TIMEOUT = 30
+
+_BOUNDARY = re.compile(r"""boundary=(?:"([^"]+)"|([^\s;,"]+))""", re.IGNORECASE)
+_DISPOSITION = re.compile(rb"content-disposition:([^\r\n]*)", re.IGNORECASE)
+_PART_PARAMETER = re.compile(rb"""[;\s](name|filename)\*?=(?:"((?:[^"\\]|\\.)*)"|([^\s;"]*))""")
+
 
 class Disconnected(Exception):  # noqa: N818 - nothing is wrong on this side
     """The client went away."""
@@ -55,7 +62,7 @@ class Request:
     def from_scope(cls, scope: Scope) -> Request:
         """Read the ASGI scope."""
         headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
+            name.decode("latin-1").lower(): value.decode("utf-8", "surrogateescape")
             for name, value in scope["headers"]
         }
         query = scope["query_string"].decode("latin-1")
@@ -69,7 +76,7 @@ class Request:
     def number(self, name: str, default: int) -> int:
         """Read a parameter that is a whole number, not negative."""
         value = self.parameters.get(name, "")
-        if value and not value.isdecimal():
+        if value and not _NUMBER.fullmatch(value):
             raise ClickHouseError(36, "BAD_ARGUMENTS", f"{name}={value!r} is not a whole number")
         return int(value) if value else default
 
@@ -125,7 +132,7 @@ class Request:
         if scheme.lower() == "basic":
             try:
                 name, _, password = base64.b64decode(value, validate=True).decode().partition(":")
-            except (binascii.Error, UnicodeDecodeError):
+            except ValueError:
                 return "", ""
             return name, password
         if "x-clickhouse-user" in self.headers or "x-clickhouse-key" in self.headers:
@@ -141,16 +148,22 @@ class Request:
         or post to 127.0.0.1 without reading the answer (the Origin header tells). IP addresses,
         localhost and `names` are this server.
         """
-        host = urlsplit("//" + self.headers.get("host", "")).hostname or "localhost"
-        if not _is_own(host, names):
+        host = self.headers.get("host", "") or "localhost"
+        if not _is_own(f"//{host}", names):
             return f"Host {host!r} is not this server: use its IP address or its --name\n"
         origin = self.headers.get("origin", "")
-        if origin and not _is_own(urlsplit(origin).hostname or "", names):
+        if origin and not _is_own(origin, names):
             return "Requests from other web pages are refused\n"
         return None
 
 
-def _is_own(host: str, names: frozenset[str]) -> bool:
+def _is_own(address: str, names: frozenset[str]) -> bool:
+    try:
+        host = urlsplit(address).hostname
+    except ValueError:  # brackets that hold no address
+        return False
+    if host is None:
+        return False
     if host == "localhost" or host in names:
         return True
     try:
@@ -165,6 +178,7 @@ class Body:
 
     def __init__(self, request: Request, receive: Receive) -> None:
         self._receive = receive
+        self._patience = request.number("http_receive_timeout", _RECEIVE_TIMEOUT) or None
         self._decoder: Decoder = decoder(
             request.headers.get("content-encoding", ""), request.flag("decompress")
         )
@@ -172,18 +186,32 @@ class Body:
         self._more = True
 
     async def read(self) -> bytes:
-        """Give the next piece, b"" at the end. A client that leaves raises Disconnected."""
+        """Give the next piece, b"" at the end.
+
+        A client that leaves raises Disconnected, one that sends nothing for long error 209.
+        """
         while True:
             for piece in self._pieces:
                 if piece:
                     return piece
             if not self._more:
                 return b""
-            message = await self._receive()
+            message = await self._next_message()
             if message["type"] == "http.disconnect":
                 raise Disconnected
             self._more = message.get("more_body", False)
             self._pieces = self._decode(message.get("body", b""), last=not self._more)
+
+    async def _next_message(self) -> Message:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._receive()
+        except TimeoutError:
+            raise ClickHouseError(
+                209,
+                "SOCKET_TIMEOUT",
+                f"Timeout exceeded while reading the body: nothing came for {self._patience} s",
+            ) from None
 
     def _decode(self, data: bytes, last: bool) -> Iterator[bytes]:
         yield from self._decoder.feed(data)
@@ -226,19 +254,17 @@ class Form:
             raise ClickHouseError(
                 36, "BAD_ARGUMENTS", f"A form may have {LONGEST_FORM >> 20} MiB at most"
             )
-        head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode("latin-1")
-        message = email.parser.BytesParser(policy=email.policy.HTTP).parsebytes(head + data)
         fields: dict[str, str] = {}
         files: dict[str, bytes] = {}
-        for part in message.iter_parts():
-            name = part.get_param("name", header="content-disposition")
-            value = part.get_payload(decode=True)
-            if not isinstance(name, str) or not isinstance(value, bytes):
-                continue
-            if part.get_filename() is None:
-                fields[name] = value.decode("utf-8", "surrogateescape")
+        for head, content in _parts(request.headers["content-type"], data):
+            disposition = _DISPOSITION.search(head)
+            found = _PART_PARAMETER.findall(disposition.group(1)) if disposition else []
+            about = {kind: quoted or bare for kind, quoted, bare in found}
+            name = about.get(b"name", b"").decode("utf-8", "surrogateescape")
+            if b"filename" in about:
+                files[name] = content
             else:
-                files[name] = value
+                fields[name] = content.decode("utf-8", "surrogateescape")
         return cls(fields, files)
 
     def describes_table(self, parameter: str) -> bool:
@@ -262,6 +288,25 @@ class Form:
             kind = parameters.get(f"{name}_format") or "TabSeparated"
             tables.append(ExternalTable(name, kind, structure, data))
         return tables
+
+
+def _parts(content_type: str, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield head and content of each part of a multipart body."""
+    boundary = _BOUNDARY.search(content_type)
+    if boundary is None:
+        raise ClickHouseError(36, "BAD_ARGUMENTS", "The form's Content-Type names no boundary")
+    mark = b"\r\n--" + (boundary[1] or boundary[2]).encode("utf-8", "surrogateescape")
+    # Before the first mark stands nothing of ours, and so after the last, which has two dashes.
+    for part in (b"\r\n" + data).split(mark)[1:]:
+        if part.startswith(b"--"):
+            return
+        head, end_of_head, content = part.partition(b"\r\n\r\n")
+        if not end_of_head:
+            break
+        yield head, content
+    raise ClickHouseError(
+        36, "BAD_ARGUMENTS", "The form is not whole: its last boundary is missing"
+    )
 
 
 def _split_types(types: str) -> list[str]:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import uvicorn
+from h11 import LocalProtocolError
 
 from sandbox.clickhouse_access import (
     ADMINISTRATOR,
@@ -37,6 +38,7 @@ from sandbox.clickhouse_access import (
     Accounts,
     User,
     check_analyst_statement,
+    check_role,
 )
 from sandbox.clickhouse_engine import ClickHouseError, Connection, Engine, Progress
 from sandbox.clickhouse_reply import PIECE, Reply, ResultPipe, Send, result_headers, status_of
@@ -72,6 +74,12 @@ _LONGEST_INSERT_HEAD = 1 << 20
 # So much of a result is held back, so that an error up to there still has a status of its own.
 _HELD_BACK = 1 << 20
 _IN_MEMORY = 8 << 20
+# The request line and headers together, in bytes, as in ClickHouse.
+_LONGEST_HEAD = 1 << 20
+# How long statements have to end when the server does, as in ClickHouse.
+_STOP_SECONDS = 5
+# For 64 clients, of which each may have left one that is not yet stopped.
+_MOST_QUERIES = 128
 
 
 @dataclass
@@ -101,7 +109,7 @@ class ClickHouseServer:
         self,
         engine: Engine,
         accounts: Accounts,
-        most_queries: int = 64,
+        most_queries: int = _MOST_QUERIES,
         names: frozenset[str] = frozenset(),
     ) -> None:
         self._engine = engine
@@ -121,7 +129,13 @@ class ClickHouseServer:
             return
         if scope["type"] != "http":
             raise RuntimeError(f"this server speaks HTTP only, not {scope['type']}")
-        request = Request.from_scope(scope)
+        try:
+            await self._serve(Request.from_scope(scope), receive, send)
+        except LocalProtocolError:
+            # What came after the head was not HTTP, and uvicorn has said so.
+            logger.info("a request whose body is not HTTP")
+
+    async def _serve(self, request: Request, receive: Receive, send: Send) -> None:
         refusal = request.refusal(self._names)
         asks = request.path in ("/", "/query")
         if refusal:
@@ -148,9 +162,14 @@ class ClickHouseServer:
                 return
 
     async def _stop(self) -> None:
+        deadline = time.monotonic() + _STOP_SECONDS
         while self._in_flight:
             with contextlib.suppress(ClickHouseError):
                 await self._in_thread(self._engine.kill_all)
+            if time.monotonic() > deadline:
+                # One that waits for another host cannot be stopped. What was acknowledged is safe.
+                logger.warning("%d statements do not stop: ending without them", self._in_flight)
+                os._exit(0)
             await asyncio.sleep(0.05)
         self._threads.shutdown()
         self._sessions.close()
@@ -184,14 +203,14 @@ class ClickHouseServer:
             await self._run(request, user, query_id, receive, reply)
             # Only now, with its session free again, may the client know that it is done.
             await reply.finish()
-            logger.debug("%s by %s: %.3f s", query_id, user.name, time.monotonic() - started)
+            logger.debug("%r by %s: %.3f s", query_id, user.name, time.monotonic() - started)
         except Disconnected:
-            logger.info("%s: the client went away", query_id)
+            logger.info("%r: the client went away", query_id)
         except asyncio.CancelledError:
             aborted = ClickHouseError(236, "ABORTED", "The server is shutting down")
             await self._write_error(reply, aborted, tag)
         except ClickHouseError as error:
-            logger.info("%s: error %d (%s)", query_id, error.code, error.name)
+            logger.info("%r: error %d (%s)", query_id, error.code, error.name)
             await self._write_error(reply, error, tag)
         finally:
             self._in_flight -= 1
@@ -213,14 +232,14 @@ class ClickHouseServer:
                 % (tag.encode(), text, len(text), tag.encode())
             )
             await reply.flush()
-            raise _ResultCutShortError  # uvicorn breaks the connection off, so every client notices
+            return  # without an end: uvicorn breaks the connection off, so every client notices
         headers = {
             "X-ClickHouse-Exception-Code": str(error.code),
             "Content-Type": "text/plain; charset=UTF-8",
         }
         if error.code in (194, 516):
             headers["WWW-Authenticate"] = 'Basic realm="ClickHouse server HTTP API"'
-        await reply.start(status_of(error), headers)
+        reply.start(status_of(error), headers)
         await reply.write(text)
         await reply.finish()
 
@@ -249,6 +268,7 @@ class ClickHouseServer:
                     "send rows with INSERT … FORMAT",
                 )
             text += rest
+        check_role(user, request.parameters.get("role", ""))
         timeout = request.session_timeout
         lease = await self._in_thread(
             lambda: self._sessions.lend(
@@ -258,6 +278,7 @@ class ClickHouseServer:
                 request.flag("session_check"),
             )
         )
+        lease.ends_session = request.flag("close_session")
         given = {**request.parameters, **form.fields}
         query = Query(
             query_id,
@@ -320,9 +341,9 @@ class ClickHouseServer:
                 if not query.text.strip():
                     raise ClickHouseError(62, "SYNTAX_ERROR", "Syntax error: Empty query")
                 connection.canonical(query.text)  # says where the syntax is wrong
-            if kind == "CONTROL" and is_select(query.text):
-                raise ClickHouseError(48, "NOT_IMPLEMENTED", "INTO OUTFILE is for clients only")
         changes_session = kind == "CONTROL" and first_word(query.text) in (b"SET", b"USE")
+        if kind == "CONTROL" and not changes_session:
+            _refuse_what_no_server_does(connection.canonical(query.text))
         if request.is_read_only and kind != "READ_ONLY" and not changes_session:
             raise ClickHouseError(
                 164,
@@ -374,7 +395,7 @@ class ClickHouseServer:
         except BaseException:
             await self._in_thread(insert.cancel)
             raise
-        await reply.start(200, result_headers("", progress))
+        reply.start(200, result_headers("", progress))
 
     async def _insert_select(
         self, query: Query, head: InsertHead, body: Body, reply: Reply
@@ -388,7 +409,7 @@ class ClickHouseServer:
             rows.flush()
             statement = head.reading(rows.name)
             _, progress = await self._in_thread(lambda: query.lease.connection.query(statement))
-        await reply.start(200, result_headers("", progress))
+        reply.start(200, result_headers("", progress))
 
     async def _execute(self, query: Query, reply: Reply) -> None:
         """Run a statement that has no result, or a small one."""
@@ -396,7 +417,7 @@ class ClickHouseServer:
         data, progress = await self._in_thread(
             lambda: query.lease.connection.query(query.text, asked)
         )
-        await reply.start(200, result_headers(asked, progress))
+        reply.start(200, result_headers(asked, progress))
         for start in range(0, len(data), PIECE):
             await reply.write(bytes(data[start : start + PIECE]))
 
@@ -445,7 +466,7 @@ class ClickHouseServer:
                 size += len(piece)
                 ended = not piece
             progress = await asyncio.wrap_future(running) if ended else Progress()
-            await reply.start(200, result_headers(asked, progress))
+            reply.start(200, result_headers(asked, progress))
             held.seek(0)
             while piece := held.read(PIECE):
                 await reply.write(piece)
@@ -466,10 +487,6 @@ class ClickHouseServer:
         ended.exception()  # either the one that led here, or that it was stopped
 
 
-class _ResultCutShortError(Exception):
-    """A result broke off after its beginning was sent."""
-
-
 async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -482,6 +499,14 @@ async def _unless(gone: asyncio.Task[None], reading: Awaitable[bytes]) -> bytes:
         task.cancel()
         raise Disconnected
     return task.result()
+
+
+def _refuse_what_no_server_does(canonical: bytes) -> None:
+    if b"\nINTO OUTFILE " in canonical:  # in a literal the line end would be written as \\n
+        raise ClickHouseError(48, "NOT_IMPLEMENTED", "INTO OUTFILE is for clients only")
+    if canonical in (b"SYSTEM SHUTDOWN", b"SYSTEM KILL"):
+        # The engine would signal the whole process group, whoever else is in it.
+        raise ClickHouseError(48, "NOT_IMPLEMENTED", "Stop the sandbox's server with SIGTERM")
 
 
 def _create_external_table(connection: Connection, table: ExternalTable) -> None:
@@ -507,7 +532,7 @@ def _compression(request: Request) -> str:
 
 async def _plain(send: Send, status: int, text: str) -> None:
     reply = Reply(send, "", {"Content-Type": "text/html; charset=UTF-8"})
-    await reply.start(status, {})
+    reply.start(status, {})
     await reply.write(text.encode())
     await reply.finish()
 
@@ -544,7 +569,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         "--with-parent", action="store_true", help="stop when standard input ends, too"
     )
     parser.add_argument("--memory", type=int, help="bytes that the engine may use")
-    parser.add_argument("--most-queries", type=int, default=64, help="at a time: %(default)s")
+    parser.add_argument(
+        "--most-queries", type=int, default=_MOST_QUERIES, help="at a time: %(default)s"
+    )
     options = parser.parse_args(arguments)
     try:
         options.is_local = ipaddress.ip_address(options.host).is_loopback
@@ -580,7 +607,9 @@ def main(arguments: list[str] | None = None) -> int:
     server = uvicorn.Server(
         uvicorn.Config(
             application,
-            http="httptools",
+            # Not httptools: it drops the body of a request that offers HTTP/2, as Java does.
+            http="h11",
+            h11_max_incomplete_event_size=_LONGEST_HEAD,
             # Never uvloop, which uvicorn takes where it is installed: it closes the descriptor of
             # a pipe twice, the second time perhaps a file that the engine has opened meanwhile.
             loop="asyncio",

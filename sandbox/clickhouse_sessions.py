@@ -47,6 +47,8 @@ class Lease:
     changed_database: bool = False
     parameters: tuple[str, ...] = ()
     tables: list[str] = field(default_factory=list)
+    # Whether the session ends with this request.
+    ends_session: bool = False
 
     @property
     def keeps_connection(self) -> bool:
@@ -174,6 +176,9 @@ class Sessions:
             lease.connection.close()
         if session is None or lease.key is None:
             return
+        if lease.ends_session:
+            self._forget(lease.key, session)
+            return
         try:
             if lease.keeps_connection:
                 lease.connection.set(lease.changed_settings)
@@ -185,13 +190,16 @@ class Sessions:
                     lease.connection.query(b"DROP TEMPORARY TABLE IF EXISTS " + identifier(table))
         except ClickHouseError:
             # Nobody else gets a connection in an unknown state, and the session is gone.
-            with self._lock:
-                self._sessions.pop(lease.key, None)
-            lease.connection.close()
+            self._forget(lease.key, session)
             return
         with self._lock:
             session.busy = False
             session.expires = self._clock() + session.timeout
+
+    def _forget(self, key: tuple[str, str], session: _Session) -> None:
+        with self._lock:
+            self._sessions.pop(key, None)
+        _close([session])
 
     def expire(self) -> None:
         """Close the sessions whose time is over."""

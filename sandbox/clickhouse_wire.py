@@ -6,11 +6,13 @@ block format (`decompress=1`, `compress=1`), which drivers written in Java and C
 
 from __future__ import annotations
 
+import bz2
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from typing import Any, Protocol
 
+import brotli
 import lz4.block
 import lz4.frame
 import zstandard
@@ -18,16 +20,19 @@ import zstandard
 from sandbox.clickhouse_checksum import checksum
 from sandbox.clickhouse_engine import ClickHouseError
 
-try:
-    _brotli: Any = import_module("brotli")
-except ImportError:
-    _brotli = None
-
 # A block: 16 bytes of checksum, then method, size with this head of 9, size of the content.
 _BLOCK_HEAD, _CHECKSUM = 9, 16
 _LZ4, _ZSTD, _NONE = 0x82, 0x90, 0x02
 _BLOCK_CONTENT = 1 << 20
 _LARGEST_BLOCK = 1 << 30
+# What results are compressed with, the quickest first.
+ENCODINGS = ("zstd", "lz4", "gzip", "deflate", "br", "bz2", "xz")
+# A few bytes may stand for gigabytes. So much is unpacked at a time where that can be said, else
+# so much is read at a time: of zstd, it stands for 32 MiB at most, of gzip for 1 MiB.
+_UNPACKED = 1 << 20
+_SLICE = 1 << 10
+# RuntimeError is lz4's, OSError bz2's.
+_FRAME_ERRORS = (zlib.error, zstandard.ZstdError, lzma.LZMAError, RuntimeError, EOFError, OSError)
 
 
 class Decoder(Protocol):
@@ -71,14 +76,20 @@ class _Frames:
         self._frame: Any = None
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        for start in range(0, len(data), _SLICE):
+            yield from self._feed_slice(data[start : start + _SLICE])
+
+    def _feed_slice(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._frame is None:
                 self._frame = self._new()
+            bounded = hasattr(self._frame, "needs_input")
             try:
-                piece = self._frame.decompress(data)
-            except (zlib.error, zstandard.ZstdError, RuntimeError, EOFError) as error:
+                yield self._frame.decompress(data, *([_UNPACKED] if bounded else []))
+                while bounded and not self._frame.needs_input and not self._frame.eof:
+                    yield self._frame.decompress(b"", _UNPACKED)
+            except _FRAME_ERRORS as error:
                 raise _damaged(self._name, error) from None
-            yield piece
             if not self._frame.eof:
                 return
             data = self._frame.unused_data or b""
@@ -87,6 +98,28 @@ class _Frames:
     def finish(self) -> None:
         if self._frame is not None:
             raise _damaged(self._name, "it ends in the middle")
+
+
+class _Brotli:
+    """Decodes brotli, of which a few bytes may stand for many megabytes."""
+
+    def __init__(self) -> None:
+        self._inner: Any = brotli.Decompressor()
+        self._began = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._began = self._began or bool(data)
+        try:
+            piece = self._inner.process(data, output_buffer_limit=_UNPACKED)
+            while piece:
+                yield piece
+                piece = self._inner.process(b"", output_buffer_limit=_UNPACKED)
+        except brotli.error as error:
+            raise _damaged("br", error) from None
+
+    def finish(self) -> None:
+        if self._began and not self._inner.is_finished():
+            raise _damaged("br", "it ends in the middle")
 
 
 class _Blocks:
@@ -114,19 +147,24 @@ class _Blocks:
         method, content_size = block[0], int.from_bytes(block[5:9], "little")
         if content_size > _LARGEST_BLOCK:
             raise _damaged("ClickHouse", f"a block claims to hold {content_size} bytes")
+        packed = block[_BLOCK_HEAD:]
         try:
             if method == _LZ4:
-                content: bytes = lz4.block.decompress(
-                    block[_BLOCK_HEAD:], uncompressed_size=content_size
-                )
-                return content
-            if method == _ZSTD:
-                return zstandard.decompress(block[_BLOCK_HEAD:], max_output_size=content_size)
+                content: bytes = lz4.block.decompress(packed, uncompressed_size=content_size)
+            elif method == _ZSTD:
+                # The frame may name a size of its own, which is allocated before it is looked at.
+                if zstandard.frame_content_size(packed) > content_size:
+                    raise _damaged("ClickHouse", "a block holds more than it claims")
+                content = zstandard.decompress(packed, max_output_size=content_size)
+            elif method == _NONE:
+                content = packed
+            else:
+                raise _damaged("ClickHouse", f"method 0x{method:02x} is unknown")
         except (lz4.block.LZ4BlockError, zstandard.ZstdError) as error:
             raise _damaged("ClickHouse", error) from None
-        if method == _NONE:
-            return block[_BLOCK_HEAD:]
-        raise _damaged("ClickHouse", f"method 0x{method:02x} is unknown")
+        if len(content) != content_size:
+            raise _damaged("ClickHouse", f"a block of {content_size} bytes holds {len(content)}")
+        return content
 
     def finish(self) -> None:
         if self._pending:
@@ -146,6 +184,17 @@ class _Chain:
         self._second.finish()
 
 
+_DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+    "gzip": lambda: zlib.decompressobj(31),
+    "x-gzip": lambda: zlib.decompressobj(31),
+    "deflate": lambda: zlib.decompressobj(15),
+    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+    "lz4": lz4.frame.LZ4FrameDecompressor,
+    "xz": lzma.LZMADecompressor,
+    "bz2": bz2.BZ2Decompressor,
+}
+
+
 def decoder(content_encoding: str, in_blocks: bool) -> Decoder:
     """Give the decoder of a request's Content-Encoding, and of blocks inside it (`decompress=1`).
 
@@ -155,44 +204,16 @@ def decoder(content_encoding: str, in_blocks: bool) -> Decoder:
     http: Decoder
     if name in ("", "identity"):
         http = _Plain()
-    elif name in ("gzip", "x-gzip"):
-        http = _Frames(name, lambda: zlib.decompressobj(31))
-    elif name == "deflate":
-        http = _Frames(name, lambda: zlib.decompressobj(15))
-    elif name == "zstd":
-        http = _Frames(name, lambda: zstandard.ZstdDecompressor().decompressobj())
-    elif name == "lz4":
-        http = _Frames(name, lz4.frame.LZ4FrameDecompressor)
-    elif name == "br" and _brotli is not None:
-        http = _Frames(name, _BrotliFrame)
+    elif name == "br":
+        http = _Brotli()
+    elif name in _DECOMPRESSORS:
+        http = _Frames(name, _DECOMPRESSORS[name])
     else:
+        known = ", ".join(("br", *_DECOMPRESSORS))
         raise ClickHouseError(
-            48,
-            "NOT_IMPLEMENTED",
-            f"Content-Encoding {name!r} is not known: send gzip, deflate, zstd, lz4 or none"
-            + (" (br needs the package brotli)" if name == "br" else ""),
+            48, "NOT_IMPLEMENTED", f"Content-Encoding {name!r} is not known: send {known} or none"
         )
     return _Chain(http, _Blocks()) if in_blocks else http
-
-
-class _BrotliFrame:
-    """Brotli's decompressor under the names that the standard library's have."""
-
-    unused_data = b""
-
-    def __init__(self) -> None:
-        self._inner: Any = _brotli.Decompressor()
-
-    def decompress(self, data: bytes) -> bytes:
-        try:
-            piece: bytes = self._inner.process(data)
-        except _brotli.error as error:
-            raise RuntimeError(str(error)) from None
-        return piece
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._inner.is_finished())
 
 
 class _PlainEncoder:
@@ -243,11 +264,11 @@ def negotiate(accept_encoding: str) -> str:
         name, _, quality = part.partition(";")
         if quality.replace(" ", "") not in ("q=0", "q=0.0"):
             offered.add(name.strip())
-    return next((name for name in ("zstd", "lz4", "gzip", "deflate") if name in offered), "")
+    return next((name for name in ENCODINGS if name in offered), "")
 
 
 def encoder(name: str) -> Encoder:
-    """Give an encoder for a name that `negotiate` gives, or for `blocks`: ClickHouse's own."""
+    """Give an encoder for one of ENCODINGS, or for `blocks`: ClickHouse's own; else none."""
     if name == "zstd":
         zstd = zstandard.ZstdCompressor(level=1).compressobj()
         return _StreamEncoder(zstd.compress, zstd.flush)
@@ -260,6 +281,15 @@ def encoder(name: str) -> Encoder:
     if name == "deflate":
         deflate = zlib.compressobj(3)
         return _StreamEncoder(deflate.compress, deflate.flush)
+    if name == "br":
+        compressor: Any = brotli.Compressor(quality=1)
+        return _StreamEncoder(compressor.process, compressor.finish)
+    if name == "bz2":
+        squeezer = bz2.BZ2Compressor(1)
+        return _StreamEncoder(squeezer.compress, squeezer.flush)
+    if name == "xz":
+        xz = lzma.LZMACompressor(preset=0)
+        return _StreamEncoder(xz.compress, xz.flush)
     if name == "blocks":
         return _BlockEncoder()
     return _PlainEncoder()

@@ -18,6 +18,7 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("conformance", settings.get_profile("driftline"), max_examples=3000)
 settings.load_profile("driftline")
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would the commands under test.

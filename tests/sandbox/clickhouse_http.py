@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import base64
 import http.client
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
 import pytest
 
 from tests.warehouse_fixtures import ClickHouseProcess
+
+# Runs for minutes if nobody stops it.
+ENDLESS = "select sum(cityHash64(number)) from numbers(100000000000)"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,17 @@ class PlainHttp:
         answer = self.ask(body, parameters)
         assert answer.status == 200, answer.text
         return answer.text
+
+
+def running(http: PlainHttp, mark: str) -> bool:
+    """Tell whether a statement runs whose text holds `mark`; questions about it do not count."""
+    return (
+        http.query(
+            f"select count() > 0 from system.processes where position(query, '{mark}') > 0 "
+            "and position(query, 'system.processes') = 0"
+        )
+        == "1\n"
+    )
 
 
 @pytest.fixture

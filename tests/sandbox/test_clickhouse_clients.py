@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import datetime as dt
-import decimal
-import ipaddress
-import math
+import gzip
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import clickhouse_connect
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,89 +17,46 @@ import pytest
 from clickhouse_connect import dbapi
 from clickhouse_connect.driver.exceptions import DatabaseError
 from clickhouse_connect.driver.external import ExternalData
+from clickhouse_connect.driver.tools import insert_file
 
 from tests.warehouse_fixtures import ClickHouseProcess
 
 
-@pytest.fixture
-def client(clickhouse_server: ClickHouseProcess) -> Iterator[Any]:
-    client = clickhouse_server.client()
-    yield client
-    client.close()
-
-
-@pytest.fixture
-def database(client: Any) -> Iterator[str]:
-    name = f"d_{uuid.uuid4().hex[:12]}"
-    client.command(f"create database {name} engine = Atomic")
-    yield name
-    client.command(f"drop database {name} sync")
-
-
-def moment(text: str) -> dt.datetime:
-    """Give a time as clickhouse-connect does: in UTC, without saying so."""
-    return dt.datetime.fromisoformat(text)
-
-
-VALUES: list[tuple[str, list[Any]]] = [
-    ("Bool", [True, False]),
-    ("UInt8", [0, 255]),
-    ("Int64", [-(2**63), 2**63 - 1]),
-    ("UInt256", [0, 2**256 - 1]),
-    ("Float32", [1.5, -0.25]),
-    ("Float64", [1e300, -math.inf]),
-    ("Decimal(38, 6)", [decimal.Decimal("-1.000001"), decimal.Decimal("12345678901234.5")]),
-    ("String", ["", "né; 'quoted' \\ \t\n\0 🐟"]),
-    ("FixedString(4)", [b"abcd", b"a\0\0\0"]),
-    ("LowCardinality(String)", ["a", "b"]),
-    ("Nullable(String)", [None, "x"]),
-    ("LowCardinality(Nullable(String))", [None, "x"]),
-    ("Date", [dt.date(1970, 1, 1), dt.date(2149, 6, 6)]),
-    ("Date32", [dt.date(1900, 1, 1), dt.date(2299, 12, 31)]),
-    ("DateTime('UTC')", [moment("2024-01-02 03:04:05"), moment("1970-01-01")]),
-    ("DateTime64(3, 'UTC')", [moment("2024-01-02 03:04:05.678"), moment("1980-01-01")]),
-    ("UUID", [uuid.UUID(int=1), uuid.UUID(int=2**128 - 1)]),
-    ("IPv4", [ipaddress.IPv4Address("10.0.0.1"), ipaddress.IPv4Address("255.0.0.1")]),
-    ("IPv6", [ipaddress.IPv6Address("::1"), ipaddress.IPv6Address("2001:db8::2")]),
-    ("Enum8('a' = 1, 'b' = -2)", ["a", "b"]),
-    ("Array(Array(Nullable(Float64)))", [[], [[1.0, None], []]]),
-    ("Map(LowCardinality(String), Float64)", [{}, {"a": 1.5, "b": -2.0}]),
-    ("Tuple(name String, value Nullable(UInt8))", [{"name": "a", "value": None}] * 2),
-    ("Array(Tuple(String, UInt32))", [[("a", 1)], []]),
-    ("JSON", [{"a": {"b": [1, 2]}}, {"c": "x"}]),
-    ("Variant(String, UInt64)", ["x", 7]),
-]
-
-
-@pytest.mark.parametrize(("kind", "values"), VALUES, ids=[kind for kind, _ in VALUES])
-def test_type_comes_back_as_inserted(
-    client: Any, database: str, kind: str, values: list[Any]
-) -> None:
-    table = f"{database}.typed"
-    client.command(f"create table {table} (n UInt8, v {kind}) order by n")
-    client.insert(table, list(enumerate(values)), column_names=["n", "v"])
-    result = client.query(f"select v from {table} order by n")
-    assert [row[0] for row in result.result_rows] == values
-
-
-@pytest.mark.parametrize("compression", ["lz4", "zstd", "gzip", False])
+@pytest.mark.parametrize("compression", ["lz4", "zstd", "br", "gzip", False])
 def test_insert_and_query_with_each_compression(
     clickhouse_server: ClickHouseProcess, database: str, compression: str | bool
 ) -> None:
     client = clickhouse_server.client(database=database, compress=compression)
     client.command("create table packed (a UInt32, b String) order by a")
-    rows = [[number, f"value {number}"] for number in range(50_000)]
+    rows = [[number, f"value {number}"] for number in range(10_000)]
     summary = client.insert("packed", rows, column_names=["a", "b"])
-    assert summary.written_rows == 50_000
+    assert summary.written_rows == 10_000
     assert client.query("select * from packed order by a").result_rows == [tuple(r) for r in rows]
     client.close()
 
 
-def test_result_streams_in_blocks(client: Any) -> None:
-    with client.query_row_block_stream("select number from numbers(1000000)") as blocks:
-        sizes = [len(block) for block in blocks]
+# How each kind of stream is called, and how many rows a piece of it has.
+STREAMS: dict[str, Callable[[Any], int]] = {
+    "query_row_block_stream": len,
+    "query_column_block_stream": lambda block: len(block[0]),
+    "query_np_stream": len,
+    "query_df_stream": len,
+    "query_arrow_stream": lambda batch: int(batch.num_rows),
+    "query_df_arrow_stream": len,
+}
+
+
+@pytest.mark.parametrize("kind", STREAMS)
+def test_result_streams_in_pieces(client: Any, kind: str) -> None:
+    with getattr(client, kind)("select number from numbers(1000000)") as pieces:
+        sizes = [STREAMS[kind](piece) for piece in pieces]
     assert sum(sizes) == 1_000_000
     assert len(sizes) > 5
+
+
+def test_result_streams_row_by_row(client: Any) -> None:
+    with client.query_rows_stream("select number from numbers(100000)") as rows:
+        assert sum(row[0] for row in rows) == sum(range(100_000))
 
 
 def test_error_in_the_middle_of_a_stream_is_raised(client: Any) -> None:
@@ -140,7 +94,7 @@ def test_summary_has_rows_and_query_id(client: Any) -> None:
 
 
 def test_parameters_are_bound_by_the_server(client: Any) -> None:
-    at = moment("2024-01-02 03:04:05.678")
+    at = dt.datetime.fromisoformat("2024-01-02 03:04:05.678")
     result = client.query(
         "select {a:Int32} + 1, {b:String}, {c:Array(String)}, {d:DateTime64(3)}, "
         "{e:Nullable(Int8)}",
@@ -149,10 +103,58 @@ def test_parameters_are_bound_by_the_server(client: Any) -> None:
     assert result.first_row == (5, "tab\t'quote'\\ 'n'\n", ["it's", "a\nb"], at, None)
 
 
-def test_error_has_code_and_name(client: Any) -> None:
-    with pytest.raises(DatabaseError, match="UNKNOWN_IDENTIFIER") as raised:
-        client.query("select nope")
-    assert raised.value.code == 47
+def test_parameters_are_bound_by_the_client(client: Any) -> None:
+    row = client.query("select %(a)s, %(b)s", {"a": "it's \\ %", "b": [1, 2]}).first_row
+    assert row == ("it's \\ %", [1, 2])
+
+
+def test_identifier_and_binary_parameters_are_bound(client: Any) -> None:
+    table = {"database": "system", "table": "one"}
+    assert client.query("select * from {database:Identifier}.{table:Identifier}", table)
+    result = client.query("select hex($raw$) as a", {"$raw$": b"\xff\x00"})
+    assert result.first_row == ("FF00",)
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "name"),
+    [
+        ("select nope", 47, "UNKNOWN_IDENTIFIER"),
+        ("selct", 62, "SYNTAX_ERROR"),
+        ("select * from no_such_table", 60, "UNKNOWN_TABLE"),
+        ("select throwIf(1)", 395, "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO"),
+        ("select throwIf(number = 90000) from numbers(100000)", 395, "FUNCTION_THROW_IF"),
+        ("create table d (a UInt8) engine = Nope", 56, "UNKNOWN_STORAGE"),
+        ("select sleepEachRow(0.5) from numbers(5) settings max_execution_time = 0.2", 159,
+         "TIMEOUT_EXCEEDED"),
+    ],
+)  # fmt: skip
+def test_error_has_code_and_name(client: Any, statement: str, code: int, name: str) -> None:
+    with pytest.raises(DatabaseError, match=name) as raised:
+        client.query(statement)
+    assert raised.value.code == code
+
+
+def test_settings_of_client_and_query(clickhouse_server: ClickHouseProcess) -> None:
+    with clickhouse_server.client(settings={"max_block_size": 71}) as client:
+        statement = "select getSetting('max_block_size'), getSetting('max_execution_time')"
+        assert client.query(statement).first_row == (71, 0)
+        client.set_client_setting("max_execution_time", 33)
+        assert client.get_client_setting("max_execution_time") == "33"
+        assert client.query(statement, settings={"max_block_size": 72}).first_row == (72, 33)
+        assert client.query(statement).first_row == (71, 33)
+
+
+def test_client_learns_about_the_server(client: Any) -> None:
+    assert client.ping()
+    assert client.server_version == client.command("select version()")
+    assert client.min_version("24.1")
+    assert client.server_tz is not None
+    assert client.query("select 1 as a, 'x' as b").named_results().__next__() == {"a": 1, "b": "x"}
+
+
+def test_query_limit_of_the_client_holds(clickhouse_server: ClickHouseProcess) -> None:
+    with clickhouse_server.client(query_limit=10) as client:
+        assert len(client.query("select number from numbers(1000)").result_rows) == 10
 
 
 def test_wrong_password_is_told(clickhouse_server: ClickHouseProcess) -> None:
@@ -200,6 +202,70 @@ def test_frames_go_in_and_out(client: Any, database: str) -> None:
     )
 
 
+def test_columns_go_in_and_out(client: Any, database: str) -> None:
+    table = f"{database}.columns"
+    client.command(f"create table {table} (a UInt32, b Nullable(String)) order by a")
+    columns = [list(range(10_000)), [None if n % 2 else str(n) for n in range(10_000)]]
+    client.insert(table, columns, column_names=["a", "b"], column_oriented=True)
+    back = client.query(f"select a, b from {table} order by a", column_oriented=True)
+    assert [list(column) for column in back.result_columns] == columns
+
+
+def test_insert_context_is_used_again(client: Any, database: str) -> None:
+    client.command(f"create table {database}.again (a UInt32, b String default 'x') order by a")
+    context = client.create_insert_context("again", ["a"], database=database)
+    for number in range(3):
+        client.insert(context=context, data=[[number]])
+    result = client.query(f"select * from {database}.again order by a")
+    assert result.result_rows == [(0, "x"), (1, "x"), (2, "x")]
+
+
+def test_frames_of_pandas_own_types_go_in_and_out(client: Any, database: str) -> None:
+    table = f"{database}.extended"
+    client.command(
+        f"create table {table} (a Nullable(Int64), b Nullable(Bool), c LowCardinality(String), "
+        "d Nullable(DateTime64(6, 'UTC'))) order by tuple()"
+    )
+    frame = pd.DataFrame(
+        {
+            "a": pd.array([1, None, 2**53 + 1], dtype="Int64"),
+            "b": pd.array([True, None, False], dtype="boolean"),
+            "c": pd.Categorical(["x", "y", "x"]),
+            "d": pd.DatetimeIndex(["2024-07-01 10:00:00.000001", None, "1999-12-31"], tz="UTC"),
+        }
+    )
+    client.insert_df(table, frame)
+    back = client.query_df(f"select * from {table}")
+    assert back["a"].tolist() == frame["a"].tolist()
+    assert back["b"].tolist() == [True, None, False]
+    assert back["c"].tolist() == ["x", "y", "x"]
+    assert back["d"].isna().tolist() == [False, True, False]
+    assert back["d"].dropna().dt.tz_localize("UTC").tolist() == frame["d"].dropna().tolist()
+
+
+def test_frames_over_arrow_go_in_and_out(client: Any, database: str) -> None:
+    table = f"{database}.arrow_frames"
+    client.command(f"create table {table} (a UInt32, b String) order by a")
+    frame = pd.DataFrame(
+        {"a": pd.array([1, 2], "uint32[pyarrow]"), "b": pd.array(["x", "y"], "string[pyarrow]")}
+    )
+    frame["b"] = frame["b"].astype(pd.ArrowDtype(pa.string()))
+    client.insert_df_arrow(table, frame)
+    back = client.query_df_arrow(f"select * from {table} order by a")
+    assert back["a"].tolist() == [1, 2]
+    assert back["b"].tolist() == ["x", "y"]
+
+
+@pytest.mark.parametrize("compression", [None, "gzip"])
+def test_file_goes_in(client: Any, database: str, tmp_path: Path, compression: str | None) -> None:
+    client.command(f"create table {database}.filed (a UInt32, b String) order by a")
+    path = tmp_path / "rows.csv"
+    content = b"a,b\n1,x\n2,y\n"
+    path.write_bytes(gzip.compress(content) if compression else content)
+    insert_file(client, f"{database}.filed", str(path), compression=compression)
+    assert client.query(f"select * from {database}.filed").result_rows == [(1, "x"), (2, "y")]
+
+
 def test_arrow_goes_in_and_out(client: Any, database: str) -> None:
     table = f"{database}.arrows"
     client.command(f"create table {table} (a UInt32, b String) order by a")
@@ -229,6 +295,23 @@ def test_external_data_is_joined(client: Any) -> None:
     result = client.query("select city from cities where id = {id:UInt8}", {"id": 2},
                           external_data=data)  # fmt: skip
     assert result.result_rows == [("Oslo",)]
+
+
+def test_several_external_tables_are_joined(client: Any) -> None:
+    data = ExternalData(
+        file_name="cities", data=b"1\tRome\n2\tOslo\n", fmt="TSV", types=["UInt8", "String"]
+    )
+    people = pa.BufferOutputStream()
+    with pa.ipc.new_file(people, pa.schema([("city", pa.uint8()), ("name", pa.string())])) as out:
+        out.write_table(pa.table({"city": pa.array([2], pa.uint8()), "name": ["\r\n--Åse"]}))
+    data.add_file(
+        file_name="people", data=people.getvalue().to_pybytes(), fmt="Arrow",
+        structure="city UInt8, name String",
+    )  # fmt: skip
+    result = client.query(
+        "select _2, name from cities join people on _1 = city", external_data=data
+    )
+    assert result.result_rows == [("Oslo", "\r\n--Åse")]
 
 
 def test_insert_that_fails_to_build_raises_and_inserts_nothing(client: Any, database: str) -> None:
@@ -277,46 +360,6 @@ def test_dbapi_executes_and_fetches(clickhouse_server: ClickHouseProcess, databa
     cursor.execute("select * from api where a = %(a)s", {"a": 2})
     assert cursor.fetchall() == [(2, "y")]
     connection.close()
-
-
-def test_asynchronous_client_runs_queries_at_once(clickhouse_server: ClickHouseProcess) -> None:
-    pytest.importorskip("aiohttp", reason="uv pip install aiohttp")
-
-    async def ask() -> list[int]:
-        client = await clickhouse_connect.get_async_client(
-            host=clickhouse_server.host,
-            port=clickhouse_server.port,
-            username=clickhouse_server.user,
-            password=clickhouse_server.password,
-            autogenerate_session_id=False,
-        )
-        try:
-            results = await asyncio.gather(*(client.query(f"select {n}") for n in range(10)))
-            return [row[0] for result in results for row in result.result_rows]
-        finally:
-            await client.close()
-
-    assert asyncio.run(ask()) == list(range(10))
-
-
-def test_sqlalchemy_reflects_and_reads(clickhouse_server: ClickHouseProcess, database: str) -> None:
-    sqlalchemy = pytest.importorskip("sqlalchemy", reason="uv pip install sqlalchemy")
-    url = sqlalchemy.URL.create(
-        "clickhousedb",
-        username=clickhouse_server.user,
-        password=clickhouse_server.password,
-        host=clickhouse_server.host,
-        port=clickhouse_server.port,
-        database=database,
-    )
-    engine = sqlalchemy.create_engine(url)
-    with engine.begin() as connection:
-        connection.execute(sqlalchemy.text("create table reflected (a UInt8, b String) order by a"))
-        connection.execute(sqlalchemy.text("insert into reflected values (1, 'x')"))
-        table = sqlalchemy.Table("reflected", sqlalchemy.MetaData(), autoload_with=connection)
-        assert [column.name for column in table.columns] == ["a", "b"]
-        assert connection.execute(sqlalchemy.select(table)).fetchall() == [(1, "x")]
-    engine.dispose()
 
 
 def test_analyst_reads_with_an_ordinary_client(

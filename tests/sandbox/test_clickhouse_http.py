@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import concurrent.futures
 import gzip
 import http.client
 import json
+import lzma
+import socket
 import time
 import uuid
 import zlib
@@ -13,44 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlencode
 
+import brotli
 import lz4.frame
 import pytest
 import zstandard
 from psutil import Process
 
 from sandbox.clickhouse_wire import decoder, encoder
-from tests.sandbox.clickhouse_http import Answer, PlainHttp
+from tests.sandbox.clickhouse_http import ENDLESS, Answer, PlainHttp, running, wait_until
 from tests.warehouse_fixtures import ClickHouseProcess
-
-# Runs for minutes if nobody stops it.
-ENDLESS = "select sum(cityHash64(number)) from numbers(100000000000)"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
-
-
-def running(http: PlainHttp, mark: str) -> bool:
-    """Tell whether a statement runs whose text holds `mark`; questions about it do not count."""
-    return (
-        http.query(
-            f"select count() > 0 from system.processes where position(query, '{mark}') > 0 "
-            "and position(query, 'system.processes') = 0"
-        )
-        == "1\n"
-    )
-
-
-@pytest.fixture
-def table(admin_http: PlainHttp) -> Iterator[str]:
-    name = f"t_{uuid.uuid4().hex[:12]}"
-    admin_http.query(f"create table {name} (a UInt32, b String) order by a")
-    yield name
-    admin_http.query(f"drop table if exists {name} sync")
-
 
 # What answers without credentials
 
@@ -67,6 +41,18 @@ def test_unknown_path_is_404(admin_http: PlainHttp) -> None:
 
 def test_unknown_method_is_405(admin_http: PlainHttp) -> None:
     assert admin_http.ask("select 1", method="DELETE").status == 405
+
+
+@pytest.mark.parametrize("path", ["/ping", "/?query=select+1"])
+def test_body_that_is_no_http_is_refused(
+    admin_http: PlainHttp, clickhouse_server: ClickHouseProcess, path: str
+) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"
+    authorization = f"Authorization: {admin_http.headers()['Authorization']}\r\n"
+    address = (clickhouse_server.host, clickhouse_server.port)
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(f"{head}{authorization}\r\nno number\r\n".encode())
+        assert connection.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
 
 
 # Where the statement stands
@@ -152,6 +138,34 @@ def test_external_table_is_gone_after_its_request(admin_http: PlainHttp) -> None
 
 def test_external_table_without_columns_is_refused(admin_http: PlainHttp) -> None:
     assert ask_form(admin_http, {"query": "select 1"}, {"brought": b"1"}).code == "36"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("multipart/form-data", b"--B\r\n\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=", b"--B\r\n\r\n--B--\r\n"),
+        ("multipart/form-data; boundary=B", b""),
+        ("multipart/form-data; boundary=B", b"--B\r\nContent-Disposition: form-data; na"),
+        (
+            "multipart/form-data; boundary=B",
+            b'--B\r\nContent-Disposition: form-data; name="query"\r\n\r\nselect 1\r\n',
+        ),
+    ],
+)
+def test_form_that_is_not_whole_is_refused(
+    admin_http: PlainHttp, content_type: str, body: bytes
+) -> None:
+    answer = admin_http.ask(body, headers={"Content-Type": content_type})
+    assert (answer.status, answer.code) == (400, "36")
+
+
+def test_form_keeps_every_byte_of_its_tables(admin_http: PlainHttp) -> None:
+    data = bytes(range(256)) + b"\r\n--a-boundar\r\n\r\n\n\r"
+    parameters = {"query": "select hex(groupConcat(char(b))) from brought"}
+    parameters |= {"brought_structure": "b UInt8", "brought_format": "RowBinary"}
+    answer = ask_form(admin_http, {}, {"brought": data}, parameters)
+    assert answer.text == data.hex().upper() + "\n"
 
 
 @pytest.mark.parametrize("text", ["", "  \n", "-- only a comment"])
@@ -267,8 +281,22 @@ def test_query_id_comes_back(admin_http: PlainHttp) -> None:
 
 
 def test_interface_parameters_without_effect_are_taken(admin_http: PlainHttp) -> None:
-    parameters = {"role": "r", "quota_key": "q", "send_progress_in_http_headers": "1"}
+    parameters = {"quota_key": "q", "send_progress_in_http_headers": "1", "stacktrace": "1"}
     assert admin_http.query("select 1", **parameters, client_protocol_version="54405") == "1\n"
+
+
+@pytest.mark.parametrize("name", ["buffer_size", "session_timeout", "http_receive_timeout"])
+@pytest.mark.parametrize("value", ["-1", "x", "1.5", "9" * 5000, "\u0661"])
+def test_number_that_is_none_is_refused(admin_http: PlainHttp, name: str, value: str) -> None:
+    answer = admin_http.ask("select 1", {name: value})
+    assert (answer.status, answer.code) == (400, "36")
+
+
+@pytest.mark.parametrize("name", ["no such", "DataFrame", "ArrowTable", "\xff", "a'b`"])
+def test_default_format_that_is_none_is_refused(admin_http: PlainHttp, name: str) -> None:
+    for statement in ("select 1", "show databases"):
+        answer = admin_http.ask(statement, {"default_format": name})
+        assert (answer.status, answer.code) == (404, "73")
 
 
 # What comes back
@@ -352,6 +380,8 @@ def test_statements_that_show_have_formats(admin_http: PlainHttp, statement: str
         ("select sleep(1) settings max_execution_time = 0.1", 408, "159"),
         ("create table numbers_twice (a UInt8, a UInt8) order by a", 500, "44"),
         ("select 1 into outfile '/tmp/nowhere'", 501, "48"),
+        ("show databases into outfile '/tmp/nowhere'", 501, "48"),
+        ("explain select 1 into outfile '/tmp/nowhere'", 501, "48"),
     ],
 )
 def test_error_has_status_code_and_name(
@@ -363,6 +393,28 @@ def test_error_has_status_code_and_name(
     assert answer.text.endswith(f") (version {admin_http.query('select version()').strip()})\n")
     if code != "44":
         assert answer.status == status
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        (b"select throwIf(1, '\xff')", "395"),
+        (b"select '\xff' + 1", "43"),
+        (b"insert into function null('a UInt8') format TSV\n\xff\n", "27"),
+        (b"select \xff", "62"),
+        (
+            b"select * from remote('127.0.0.1:1', system.one) settings connections_with_failover_"
+            b"max_tries = 1",
+            "519",
+        ),
+    ],
+)
+def test_error_that_quotes_any_bytes_keeps_its_code(
+    admin_http: PlainHttp, statement: bytes, code: str
+) -> None:
+    answer = admin_http.ask(statement)
+    assert answer.code == code
+    assert answer.text.startswith(f"Code: {code}. DB::Exception: ")
 
 
 def test_error_before_the_first_mebibyte_has_a_status(admin_http: PlainHttp) -> None:
@@ -383,6 +435,7 @@ def test_error_after_much_output_breaks_the_answer_off(admin_http: PlainHttp) ->
     end = broken.value.partial[-1000:].decode()
     assert f"__exception__\r\n{tag}\r\nCode: 395. DB::Exception" in end
     assert end.endswith(f"{tag}\r\n__exception__\r\n")
+    assert admin_http.query("select 1") == "1\n"
 
 
 def read_to_the_end(response: http.client.HTTPResponse) -> None:
@@ -438,12 +491,18 @@ DECOMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "deflate": zlib.decompress,
     "lz4": lz4.frame.decompress,
     "zstd": lambda data: zstandard.ZstdDecompressor().decompressobj().decompress(data),
+    "br": brotli.decompress,
+    "xz": lzma.decompress,
+    "bz2": bz2.decompress,
 }
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
     "deflate": zlib.compress,
     "lz4": lz4.frame.compress,
     "zstd": zstandard.compress,
+    "br": lambda data: brotli.compress(data, quality=1),
+    "xz": lzma.compress,
+    "bz2": bz2.compress,
 }
 
 
@@ -509,12 +568,6 @@ def test_body_cut_short_inserts_nothing(admin_http: PlainHttp, table: str, encod
 
 def test_body_that_is_not_what_it_says_is_refused(admin_http: PlainHttp) -> None:
     assert admin_http.ask("select 1", headers={"Content-Encoding": "zstd"}).code == "271"
-
-
-def test_brotli_body_is_read_where_its_package_is(admin_http: PlainHttp) -> None:
-    brotli = pytest.importorskip("brotli", reason="uv pip install brotli")
-    body = brotli.compress(b"select 1")
-    assert admin_http.ask(body, headers={"Content-Encoding": "br"}).text == "1\n"
 
 
 def test_unknown_content_encoding_is_refused(admin_http: PlainHttp) -> None:
@@ -620,6 +673,18 @@ def test_damaged_row_fails_the_insert(admin_http: PlainHttp, table: str) -> None
     assert admin_http.query(f"select count() from {table}") == "0\n"
 
 
+@pytest.mark.parametrize("output_format", ["Avro", "ORC", "Parquet", "Arrow", "Native", "Npy"])
+def test_file_cut_short_fails_the_insert(
+    admin_http: PlainHttp, table: str, output_format: str
+) -> None:
+    rows = admin_http.ask(f"select 1::UInt32 as a, 'x' as b format {output_format}").body
+    query = {"query": f"insert into {table} format {output_format}"}
+    answer = admin_http.ask(rows[: len(rows) // 2], query)
+    assert answer.status == 400, answer.text
+    assert answer.code
+    assert admin_http.query(f"select count() from {table}") == "0\n"
+
+
 @pytest.mark.parametrize(
     ("statement", "code"),
     [
@@ -632,6 +697,20 @@ def test_failing_insert_says_why(
     admin_http: PlainHttp, table: str, statement: str, code: str
 ) -> None:
     assert admin_http.ask(statement.format(table=table)).code == code
+
+
+def test_client_that_stops_sending_is_given_up(admin_http: PlainHttp, table: str) -> None:
+    query = {"query": f"insert into {table} format CSV", "http_receive_timeout": "1"}
+    connection = admin_http.connection()
+    headers = admin_http.headers({"Content-Length": "1000000"})
+    connection.putrequest("POST", "/?" + urlencode(query))
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    connection.endheaders(b"1,a\n")
+    response = connection.getresponse()
+    assert (response.status, response.headers["X-ClickHouse-Exception-Code"]) == (503, "209")
+    connection.close()
+    assert admin_http.query(f"select count() from {table}") == "0\n"
 
 
 def test_client_leaving_in_the_middle_inserts_nothing(admin_http: PlainHttp, table: str) -> None:
@@ -704,6 +783,12 @@ def test_session_ends_after_its_timeout(admin_http: PlainHttp, session: dict[str
     wait_until(lambda: admin_http.ask("select 1", check).code == "372")
 
 
+def test_session_is_closed_as_asked(admin_http: PlainHttp, session: dict[str, str]) -> None:
+    admin_http.query("create temporary table kept (a UInt8)", **session)
+    assert admin_http.query("select count() from kept", **session, close_session="1") == "0\n"
+    assert admin_http.ask("select 1", {**session, "session_check": "1"}).code == "372"
+
+
 @pytest.mark.parametrize("timeout", ["100000", "-1", "soon"])
 def test_session_timeout_has_bounds(
     admin_http: PlainHttp, session: dict[str, str], timeout: str
@@ -722,6 +807,20 @@ def test_busy_session_is_error_373(admin_http: PlainHttp, session: dict[str, str
         )
         assert first.result().code == "394"
     assert admin_http.query("select 1", **session) == "1\n"
+
+
+def test_session_is_free_before_the_head_of_an_answer_without_rows(
+    admin_http: PlainHttp, session: dict[str, str]
+) -> None:
+    admin_http.query("create temporary table kept (a UInt8)", **session)
+    for number in range(50):
+        connection = admin_http.connection()
+        statement = f"insert into kept values ({number})"
+        target = "/?" + urlencode(session)
+        connection.request("POST", target, body=statement, headers=admin_http.headers())
+        assert connection.getresponse().status == 200  # whose body nobody has read yet
+        assert admin_http.query("select count() from kept", **session) == f"{number + 1}\n"
+        connection.close()
 
 
 def test_sessions_of_two_users_are_two(
@@ -783,6 +882,20 @@ def test_client_leaving_a_result_half_read_cancels_its_query(admin_http: PlainHt
     response.close()
     connection.close()
     wait_until(lambda: not running(admin_http, mark))
+
+
+def test_statement_that_writes_is_done_though_its_client_leaves(
+    admin_http: PlainHttp, table: str
+) -> None:
+    mark = f"writes {uuid.uuid4()}"
+    slowly = "select number, '' from numbers(500) where not sleepEachRow(0.002)"
+    statement = f"insert into {table} {slowly}"
+    connection = admin_http.connection()
+    connection.request("POST", "/", body=f"/* {mark} */ {statement}", headers=admin_http.headers())
+    wait_until(lambda: running(admin_http, mark))
+    connection.close()
+    wait_until(lambda: not running(admin_http, mark))
+    assert admin_http.query(f"select count() from {table}") == "500\n"
 
 
 def test_many_requests_at_once_are_answered(admin_http: PlainHttp, table: str) -> None:
