@@ -42,6 +42,8 @@ class Project:
     server: ClickHouseProcess
     folder: Path
     threads: int = 1
+    # Further keys of the profile, as YAML.
+    profile: str = ""
     database: str = field(default_factory=lambda: f"adapter_{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
@@ -59,7 +61,8 @@ class Project:
             "database": self.database,
             "threads": self.threads,
         }
-        (self.folder / "profiles.yml").write_text(PROFILE.format(**(values | changed)))
+        text = PROFILE.format(**(values | changed))
+        (self.folder / "profiles.yml").write_text(text + textwrap.indent(self.profile, " " * 6))
 
     def write(self, name: str, text: str) -> None:
         """Write a model or YAML file; the text may be indented."""
@@ -67,11 +70,18 @@ class Project:
 
     def run(self, *arguments: str, command: str = "run") -> dict[str, Any]:
         """Run dbt and give each node's result (`status`, `message`) by name."""
+        return {result.node.name: result for result in self._invoke(command, *arguments)}
+
+    def manifest(self) -> Path:
+        """Parse the project and give the manifest's file."""
+        self._invoke("parse")
+        return self.folder / "target" / "manifest.json"
+
+    def _invoke(self, command: str, *arguments: str) -> Any:
         folders = ["--project-dir", str(self.folder), "--profiles-dir", str(self.folder)]
         outcome = dbtRunner().invoke(["--quiet", command, *folders, *arguments])
-        results: Any = outcome.result
-        assert results is not None, outcome.exception
-        return {result.node.name: result for result in results}
+        assert outcome.result is not None, outcome.exception
+        return outcome.result
 
     def statuses(self, *arguments: str, command: str = "run") -> dict[str, str]:
         """Run dbt and give each node's status by name."""
