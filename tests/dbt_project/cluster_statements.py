@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from clickhouse_connect.driver.client import Client
 
-from tests.dbt_project.cluster_front import CLUSTER
+from tests.cluster_front import CLUSTER
 
 _COMMENT = re.compile(r"^\s*/\*.*?\*/\s*", re.DOTALL)
 _CHANGES_ROWS = re.compile(

@@ -10,7 +10,7 @@ import pytest
 
 from ingest.events import encode_label
 from ingest.raw_tables import create_raw_tables
-from tests.dbt_project.cluster_front import CLUSTER, ENVIRONMENT, ClusterFront, cluster_front
+from tests.cluster_front import CLUSTER, ENVIRONMENT, ClusterFront, cluster_front
 from tests.dbt_project.cluster_statements import heads, listed, parse_all
 from tests.dbt_project.conftest import Replay
 from tests.dbt_project.event_stories import land_happenings

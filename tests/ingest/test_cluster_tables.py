@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -24,7 +27,7 @@ from ingest.raw_tables import (
     stored_table,
 )
 from ingest.warehouse import connect
-from tests.dbt_project.cluster_front import (
+from tests.cluster_front import (
     CLUSTER,
     ENVIRONMENT,
     ClusterFront,
@@ -151,3 +154,27 @@ def test_settings_of_a_cluster_reach_every_statement_of_ingest(cluster: Cluster)
 def test_cluster_without_its_numbers_is_refused(counts: dict[str, str]) -> None:
     with pytest.raises(SettingsError, match=r"CLICKHOUSE_(SHARDS|REPLICAS) is not set"):
         ClusterSettings.from_environment({"DRIFTLINE_TARGET": "cluster", **counts})
+
+
+@pytest.mark.conformance
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(
+    "tests",
+    [
+        "test_loader.py",
+        "test_erasure.py",
+        "test_archive.py::test_expired_months_are_dropped_and_come_back",
+        "test_archive.py::test_commands_archive_verify_expire_and_restore",
+    ],
+)
+def test_what_holds_on_one_server_holds_on_a_cluster(tests: str) -> None:
+    """The loader's crashes and rivals, and what alters raw tables, on two shards."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", str(Path(__file__).parent / tests)],
+        env={**os.environ, "DRIFTLINE_TEST_TARGET": "cluster"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert " passed" in done.stdout

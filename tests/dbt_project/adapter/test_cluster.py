@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster_front import CLUSTER, ClusterFront, cluster_front
 from tests.dbt_project.adapter.adapter_project import Project
-from tests.dbt_project.cluster_front import CLUSTER, ClusterFront, cluster_front
 from tests.dbt_project.cluster_statements import heads, listed, parse_all
 from tests.golden_files import assert_golden
 

@@ -98,7 +98,7 @@ def cluster_front(folder: Path) -> Iterator[ClusterFront]:
     try:
         engine.start()
         thread.start()
-        front.server = replace(engine, port=service.server_port)
+        front.server = replace(engine, port=service.server_port, variables=ENVIRONMENT)
         yield front
     finally:
         if thread.is_alive():
