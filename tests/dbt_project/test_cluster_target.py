@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ingest.events import encode_label
+from ingest.erasure.operations import Erasure
+from ingest.erasure.plan import Entity
+from ingest.events import encode_label, encode_prediction
 from ingest.raw_tables import create_raw_tables
 from tests.cluster_front import CLUSTER, ENVIRONMENT, ClusterFront, cluster_front
 from tests.dbt_project.cluster_statements import heads, listed, parse_all
@@ -60,13 +62,25 @@ def label(number: int) -> bytes:
     ).value
 
 
+def prediction(number: int) -> bytes:
+    return encode_prediction(
+        model_name="shop",
+        model_version="1",
+        features={"x": 1.0},
+        score=0.5,
+        prediction_id=f"p{number}",
+        predicted_at=datetime(2026, 1, 1, tzinfo=UTC),
+        entity_id="somebody",
+    ).value
+
+
 def test_statements_for_a_cluster_are_those_reviewed(front: ClusterFront, tmp_path: Path) -> None:
     """A first run, one that goes on from it, and a full refresh of what is sharded."""
     warehouse = ClusterWarehouse(front.server, tmp_path, "cluster_statements")
     front.statements.clear()
-    for run in range(2):
+    for run, parents in enumerate(("+", "")):
         warehouse.land(Message("labels", label(10 * run + number)) for number in range(10))
-        warehouse.run("--select", *(f"+{name}" for name in REPRESENTATIVES))
+        warehouse.run("--select", *(f"{parents}{name}" for name in REPRESENTATIVES))
     warehouse.run("--select", "int_label_events", full_refresh=True)
     found = heads(front.statements, warehouse.database)
     assert_golden(listed(found, REPRESENTATIVES), GOLDEN)
@@ -76,6 +90,35 @@ def test_statements_for_a_cluster_are_those_reviewed(front: ClusterFront, tmp_pa
         "uniqExact(shardNum()) as shards from {database}.int_label_events"
     )
     assert rows == {"labels": 20, "distinct_labels": 20, "shards": 2}
+
+    # What is erased is erased from every shard.
+    warehouse.land([Message("predictions", prediction(number)) for number in range(10)])
+    front.statements.clear()
+    erasure = Erasure(
+        warehouse.client,
+        Entity("shop", "somebody"),
+        raw_database=warehouse.raw_database,
+        database=warehouse.database,
+        store=None,
+    )
+    assert erasure.run().marts == {"int_label_events": 10}
+    changed = {
+        text.partition(" where ")[0].partition(" delete")[0].partition("update")[0].strip()
+        for text in front.statements
+        if text.startswith("alter table")
+    }
+    assert changed == {
+        f"alter table `{database}`.`{table}`{on_cluster}"
+        for database, table, on_cluster in (
+            (warehouse.raw_database, "prediction_events_local", f" on cluster `{CLUSTER}`"),
+            (warehouse.raw_database, "label_events_local", f" on cluster `{CLUSTER}`"),
+            (warehouse.raw_database, "replays", ""),
+            (warehouse.database, "int_label_events_local", f" on cluster `{CLUSTER}`"),
+        )
+    }
+    [rows] = warehouse.query("select count() as labels from {database}.int_label_events")
+    assert rows == {"labels": 10}
+    assert parse_all(front.engine.client(), front.statements) > 20
     warehouse.close()
 
 
