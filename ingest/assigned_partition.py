@@ -72,6 +72,7 @@ class Assigned:
         self.landed_last: int | None = None
         self.landed_timestamp: int | None = None
         self.unheard_since: float | None = None
+        self.silences = 0
         self.is_at_end = False
         self.is_paused = False
         self.is_out_of_range = False
@@ -94,6 +95,11 @@ class Assigned:
         self.declared = None
         self.is_at_end = False
         self.is_in_doubt = False
+
+    def hear(self) -> None:
+        """Note that the broker has sent something of the partition, be it its end."""
+        self.unheard_since = None
+        self.silences = 0
 
     def has_work(self) -> bool:
         """Whether anything is under way, or held that has not landed."""

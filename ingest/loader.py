@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
@@ -55,6 +56,7 @@ _MESSAGES_PER_TURN = 10_000
 _POLL_SECONDS = 0.1
 _LONGEST_BACKOFF_SECONDS = 30.0
 _LAST_COMMIT_SECONDS = 5.0
+_LEAVE_SECONDS = 15.0
 # A server that was silent for so long may be another one, or on older data, since.
 _DOUBT_SECONDS = 10.0
 # A bounded run that no broker lets in ends after so long: refused, or without an answer. Brokers
@@ -65,6 +67,7 @@ _UNANSWERED_SECONDS = 60.0
 _PRESSED = 0.75
 
 CommitCallback = Callable[[KafkaError | None, list[TopicPartition]], None]
+RebalanceCallback = Callable[[Any, list[TopicPartition]], None]
 
 
 class LoaderError(Exception):
@@ -100,13 +103,14 @@ class Loader:
     """Loads the topics of `topics` through `sink` until told to stop.
 
     `open_consumer` gives a confluent-kafka Consumer of `consumer_configuration` that calls back
-    what became of commits; the loader closes it. `identify` gives a topic's identity, `bounds` the
-    broker's offsets of a partition; both are called on worker threads and must not use that
-    consumer. `complaint` gives what has newly kept that consumer from its brokers. `memory_bytes`
-    bounds what is buffered. `lease_seconds` is the session's time-out: for so long after it was
-    sent, an intent that Kafka took holds. A partition of which nothing is heard, neither a message
-    nor its end, for `silent_seconds` after it was assigned is fetched anew. `crash_point` is called
-    with each name of CRASH_POINTS, so that tests can stop a loader exactly there.
+    what became of commits; the loader closes each that it opens. `identify` gives a topic's
+    identity, `bounds` the broker's offsets of a partition; both are called on worker threads and
+    must not use that consumer. `complaint` gives what has newly kept that consumer from its
+    brokers. `memory_bytes` bounds what is buffered. `lease_seconds` is the session's time-out: for
+    so long after it was sent, an intent that Kafka took holds. A partition of which nothing is
+    heard, neither a message nor its end, for `silent_seconds` after it was assigned is fetched
+    anew, in the end by a new consumer. `crash_point` is called with each name of CRASH_POINTS, so
+    that tests can stop a loader exactly there.
     """
 
     def __init__(
@@ -134,6 +138,7 @@ class Loader:
         on_progress: Callable[[LoadReport], None] = lambda _: None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
+        self._open_consumer = open_consumer
         self._consumer = open_consumer(self._on_commit)
         self._sink = sink
         self._topics = topics
@@ -157,6 +162,8 @@ class Loader:
         self._workers = ThreadPoolExecutor(workers, thread_name_prefix="driftline-landing")
         self._assigned: dict[tuple[str, int], Assigned] = {}
         self._has_assignment = False
+        self._must_rejoin = False
+        self._membership = 0
         self._has_drained = False
         self._stop_when = StopWhen()
         self._stops = 0
@@ -177,19 +184,14 @@ class Loader:
         """
         self._stop_when = stop_when
         self._last_message_at = self._clock()
-        self._consumer.subscribe(
-            list(self._topics),
-            on_assign=self._on_assign,
-            on_revoke=self._on_revoke,
-            on_lost=self._on_lost,
-        )
+        self._join_group()
         try:
             while not self._stops and not self._is_done():
                 self._turn()
             self._drain()
         finally:
             self._workers.shutdown(wait=self._stops < 2, cancel_futures=True)
-            self._consumer.close()
+            self._leave_group()
             self._on_close()
         return self.report
 
@@ -220,6 +222,8 @@ class Loader:
 
     def _turn(self) -> None:
         self._turned_at = self._clock()
+        if self._must_rejoin:
+            self._rejoin_group()
         self._collect_finished()
         self._begin_work()
         self._hold_back()
@@ -272,7 +276,7 @@ class Loader:
         end = messages[-1].offset() + 1
         self.report.holes += end - assigned.position - len(messages)
         assigned.position = end
-        assigned.unheard_since = None
+        assigned.hear()
         assigned.is_at_end = False
         self._last_message_at = now
         assigned.ready += assigned.builder.add(received_block(messages), now, self._today())
@@ -283,7 +287,7 @@ class Loader:
         if code == KafkaError._PARTITION_EOF:
             if assigned is not None and assigned.is_reading:
                 assigned.is_at_end = True
-                assigned.unheard_since = None
+                assigned.hear()
                 # Up to here there are no messages but those received: transactions leave holes.
                 self.report.holes += max(0, message.offset() - assigned.position)
                 assigned.position = max(assigned.position, message.offset())
@@ -329,7 +333,9 @@ class Loader:
                 # What is held has landed by now, so that only what was never read counts as lost.
                 assigned.forget()
                 continue
-            self._fetch_anew_where_silent(assigned, now)
+            self._begin_anew_where_silent(assigned, now)
+            if not assigned.is_reading:
+                continue
             if assigned.is_in_doubt and assigned.declared is None:
                 self._submit(
                     assigned,
@@ -535,26 +541,39 @@ class Loader:
         self._resume(assigned)
         _log.info("%s: reading from offset %d", assigned, start)
 
-    def _fetch_anew_where_silent(self, assigned: Assigned, now: float) -> None:
-        """Assign a partition anew of which, since it was, neither a message nor an end came.
+    def _begin_anew_where_silent(self, assigned: Assigned, now: float) -> None:
+        """Try again, harder each time, where since its start a partition gave not even its end.
 
         librdkafka tells the end of a partition that has nothing. Where it says nothing at all, it
-        has been seen to fetch all other partitions of that broker, and never this one.
+        has been seen to fetch all other partitions of that broker and never this one, also after it
+        was assigned anew. Before all partitions are given up for a new client, the broker has to
+        answer: while it is down, that would help nobody.
         """
         since = assigned.unheard_since
         if since is None or assigned.is_paused or now - since < self._silent_seconds:
             return
+        assigned.silences += 1
         assigned.unheard_since = now
+        measure = ("fetching anew", "locating its start anew", "joining the group anew")[
+            min(assigned.silences, 3) - 1
+        ]
         _log.warning(
-            "%s: nothing came in %.0f s, not even its end; fetching anew from offset %d",
+            "%s: nothing came in %.0f s, not even its end; %s, from offset %d",
             assigned,
             now - since,
+            measure,
             assigned.position,
         )
-        try:
-            self._fetch_from(assigned, assigned.position)
-        except KafkaException as error:
-            _log.info("%s: %s", assigned, error.args[0].str())
+        if assigned.silences == 1:
+            try:
+                self._fetch_from(assigned, assigned.position)
+            except KafkaException as error:
+                _log.info("%s: %s", assigned, error.args[0].str())
+        elif assigned.silences == 2:
+            self._pause(assigned)
+            assigned.forget()
+        else:
+            self._must_rejoin = True
 
     def _fetch_from(self, assigned: Assigned, offset: int) -> None:
         """Let librdkafka fetch a partition from `offset`, whatever it did with it before.
@@ -769,6 +788,34 @@ class Loader:
 
     # -- the group ----------------------------------------------------------------------------
 
+    def _join_group(self) -> None:
+        self._membership += 1
+        membership = self._membership
+
+        def of_this_membership(callback: RebalanceCallback) -> RebalanceCallback:
+            # A consumer that could not be closed in time may still call.
+            def called(consumer: Any, partitions: list[TopicPartition]) -> None:
+                if self._membership == membership:
+                    callback(consumer, partitions)
+
+            return called
+
+        self._consumer.subscribe(
+            list(self._topics),
+            on_assign=of_this_membership(self._on_assign),
+            on_revoke=of_this_membership(self._on_revoke),
+            on_lost=of_this_membership(self._on_lost),
+        )
+
+    def _rejoin_group(self) -> None:
+        """Leave the group, and join it with a new consumer."""
+        self._must_rejoin = False
+        self._leave_group()
+        self._assigned.clear()
+        self._has_assignment = False
+        self._consumer = self._open_consumer(self._on_commit)
+        self._join_group()
+
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._has_assignment = True
         self._kept_out = None
@@ -853,6 +900,21 @@ class Loader:
             if all(assigned.committed == offset for assigned, offset in sent):
                 break
             self._consumer.consume(1, _POLL_SECONDS)
+
+    def _leave_group(self) -> None:
+        """Close the consumer.
+
+        On a thread of its own: with its broker down, it may wait for ever for the answer to a
+        commit. A group that is not told takes the partitions away when the session has ended, and
+        the table knows what has landed.
+        """
+        closing = threading.Thread(
+            target=self._consumer.close, name="driftline-leaving", daemon=True
+        )
+        closing.start()
+        closing.join(_LEAVE_SECONDS)
+        if closing.is_alive():
+            _log.warning("no broker answers; leaving without telling the group")
 
     def _commit_settled(
         self, partitions: list[Assigned], *, asynchronous: bool

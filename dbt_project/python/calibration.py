@@ -22,6 +22,10 @@ _TENTHS = 10
 # average): 2 points or more, so a curve needs 20 of each class.
 MAX_CURVE_POINTS = 50
 MIN_LABELS_OF_A_POINT = 10
+# What a smooth curve counts for at a point: as much as so many rows of the class rarer there.
+LABELS_OF_THE_SMOOTH_CURVE = 5
+_NEWTON_STEPS = 25
+_LEAST_PROBABILITY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,10 @@ def calibration_curves(counts: ScoreCounts) -> CalibrationCurves:
 
     A point stands for rows next to each other in score, an equal part of both classes together (the
     mean of the share of all positives and that of all negatives), so that points lie where either
-    class is, also where positives are rare. Before the first point and after the last the curve is
-    level. The shares are those seen: nothing forces the curve to rise.
+    class is, also where positives are rare. Its share is drawn towards a smooth curve of the group:
+    chance decides about a single point where a class has few rows. That curve also says how it
+    goes on beyond the first and the last point; half-way to 0 and 1 it is level. Nothing forces it
+    to rise.
     """
     positive = counts.sum_integers(counts.positives)
     negative = counts.sum_integers(counts.negatives)
@@ -94,13 +100,94 @@ def calibration_curves(counts: ScoreCounts) -> CalibrationCurves:
     place = of_group * MAX_CURVE_POINTS + np.minimum(
         (middle * points[of_group]).astype(np.int64), points[of_group] - 1
     )
-    size = counts.group_count * MAX_CURVE_POINTS
-    rows = np.bincount(place, weights=positives + negatives, minlength=size)
-    filled = np.flatnonzero(rows)
-    score_sum = np.bincount(place, weights=(positives + negatives) * score, minlength=size)
-    mean = score_sum[filled] / rows[filled]
-    rate = np.bincount(place, weights=positives, minlength=size)[filled] / rows[filled]
-    return _lines(filled // MAX_CURVE_POINTS, mean, rate)
+    filled = np.unique(place)
+
+    def summed(values: Floats | Integers) -> Floats:
+        found = np.bincount(place, weights=values, minlength=counts.group_count * MAX_CURVE_POINTS)
+        return np.asarray(found[filled], dtype=np.float64)
+
+    rows = summed(positives + negatives)
+    mean = summed((positives + negatives) * score) / rows
+    return _lines(*_points(filled // MAX_CURVE_POINTS, mean, summed(positives), rows))
+
+
+def _points(
+    group: Integers, score: Floats, positives: Floats, rows: Floats
+) -> tuple[Integers, Floats, Floats]:
+    """Give group, score and rate of each point, in order, from the counts of its rows."""
+    beta = _beta_curves(group, score, positives, rows)
+    rate = _drawn_to(_probability(beta.log_odds(group, score)), positives, rows)
+    is_first = np.ones(len(group), dtype=np.bool_)
+    is_first[1:] = group[1:] != group[:-1]
+    # One point more at each end, half-way to 0 and to 1.
+    lower = is_first & (score > _LEAST_PROBABILITY)
+    upper = np.roll(is_first, -1) & (score < 1 - _LEAST_PROBABILITY)
+    end = np.concatenate([np.flatnonzero(lower), np.flatnonzero(upper)])
+    beyond = np.concatenate([score[lower] / 2, (1 + score[upper]) / 2])
+    offset = _log_odds(rate[end]) - beta.log_odds(group[end], score[end])
+    groups = np.concatenate([group, group[end]])
+    scores = np.concatenate([score, beyond])
+    rates = np.concatenate([rate, _probability(offset + beta.log_odds(group[end], beyond))])
+    order = np.lexsort((scores, groups))
+    return groups[order], scores[order], rates[order]
+
+
+@dataclass(frozen=True)
+class _BetaCurves:
+    """A beta calibration per group (Kull, Silva Filho and Flach, 2017); matrix of (group, 3)."""
+
+    coefficients: Floats
+
+    @staticmethod
+    def terms(score: Floats) -> Floats:
+        """Give the terms whose weighted sum is the log odds; a matrix of (score, 3)."""
+        inside = np.clip(score, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+        return np.stack([np.log(inside), -np.log1p(-inside), np.ones(len(score))], axis=1)
+
+    def log_odds(self, group: Integers, score: Floats) -> Floats:
+        """Give the log odds of being positive at each score of a group."""
+        found = (self.coefficients[group] * self.terms(score)).sum(axis=1)
+        return np.asarray(found, dtype=np.float64)
+
+
+def _beta_curves(group: Integers, score: Floats, positives: Floats, rows: Floats) -> _BetaCurves:
+    """Fit one to the points of each group, by Newton's method.
+
+    One row's worth of belief that scores are probabilities (1, 1, 0) keeps the coefficients finite.
+    """
+    count = int(group.max(initial=-1)) + 1
+    belief = np.array([1.0, 1.0, 0.0])
+    coefficients = np.tile(belief, (count, 1))
+    terms = _BetaCurves.terms(score)
+    squares = terms[:, :, None] * terms[:, None, :]
+    for _ in range(_NEWTON_STEPS):
+        expected = _probability(_BetaCurves(coefficients).log_odds(group, score))
+        gradient = belief - coefficients
+        np.add.at(gradient, group, terms * (positives - rows * expected)[:, None])
+        information = np.tile(np.eye(3), (count, 1, 1))
+        np.add.at(information, group, squares * (rows * expected * (1 - expected))[:, None, None])
+        step = np.linalg.solve(information, gradient[:, :, None])[:, :, 0]
+        # Far from the solution a whole step overshoots: no point moves by more than 2 at once.
+        longest = np.zeros(count)
+        np.maximum.at(longest, group, np.abs(_BetaCurves(step).log_odds(group, score)))
+        coefficients = coefficients + step * (2 / np.maximum(longest, 2))[:, None]
+    return _BetaCurves(coefficients)
+
+
+def _drawn_to(smooth: Floats, positives: Floats, rows: Floats) -> Floats:
+    """Draw the shares of positives towards a smooth curve."""
+    added = LABELS_OF_THE_SMOOTH_CURVE / np.minimum(smooth, 1 - smooth)
+    return np.asarray((positives + added * smooth) / (rows + added), dtype=np.float64)
+
+
+def _log_odds(probability: Floats) -> Floats:
+    inside = np.clip(probability, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    return np.asarray(np.log(inside / (1 - inside)), dtype=np.float64)
+
+
+def _probability(log_odds: Floats) -> Floats:
+    limit = -np.log(_LEAST_PROBABILITY)
+    return np.asarray(1 / (1 + np.exp(-np.clip(log_odds, -limit, limit))), dtype=np.float64)
 
 
 def _lines(group: Integers, score: Floats, rate: Floats) -> CalibrationCurves:

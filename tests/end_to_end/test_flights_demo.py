@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 MONTHS = ("2013-04-01", "2013-07-01", "2013-09-01")
 ORIGINS = ("EWR", "JFK", "LGA")
 RELATIVE, ABSOLUTE = 1e-9, 1e-12
+MOST_MIB = 4096
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,12 @@ def test_raw_tables_hold_every_event_exactly_once(demo: Demo, flights: pd.DataFr
         kept = client.query("select prediction_id from fct_predictions").result_columns[0]
         assert sorted(kept) == expected["prediction_events"]
         assert client.query("select count() from fct_rejected_events").result_rows == [(0,)]
+
+
+def test_demo_takes_less_than_four_gibibytes(demo: Demo) -> None:
+    at_peak = sorted(demo.memory.mib_of.items(), key=lambda process: -process[1])
+    assert any("sandbox.clickhouse_server" in name for name, _ in at_peak), "the server is unseen"
+    assert demo.memory.peak_mib < MOST_MIB, at_peak
 
 
 @pytest.mark.parametrize("month", MONTHS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, cast
 
+import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from driftline.settings import KafkaSettings
@@ -83,11 +84,12 @@ def test_no_message_is_skipped_where_kafka_is_silent_while_a_partition_is_assign
 
 
 class ForgetfulConsumer:
-    """A consumer that once does not fetch a partition that it was assigned at an offset above 0."""
+    """A consumer that does not fetch a partition, the first times it is assigned above offset 0."""
 
-    def __init__(self, consumer: Consumer, partition: int) -> None:
+    def __init__(self, consumer: Consumer, partition: int, times: int) -> None:
         self._consumer = consumer
         self._partition = partition
+        self._times = times
         self.forgot = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -95,13 +97,17 @@ class ForgetfulConsumer:
 
     def incremental_assign(self, partitions: list[TopicPartition]) -> None:
         (at,) = partitions
-        if at.partition == self._partition and at.offset > 0 and not self.forgot:
+        if (at.partition, at.offset > 0) == (self._partition, True) and self.forgot < self._times:
             self.forgot += 1
             return
         self._consumer.incremental_assign(partitions)
 
 
-def test_partition_that_is_never_fetched_is_assigned_anew(systems: Systems) -> None:
+# Assigned anew; located anew; and with a client that never fetches it, however often it is told.
+@pytest.mark.parametrize(("times", "forgot"), [(1, 1), (2, 2), (1000, 3)])
+def test_partition_that_is_never_fetched_is_read_in_the_end(
+    systems: Systems, times: int, forgot: int
+) -> None:
     topic = systems.kafka.predictions_topic
     for partition in (1, 2):
         systems.produce(topic, [b"before"] * 5, partition=partition)
@@ -109,9 +115,10 @@ def test_partition_that_is_never_fetched_is_assigned_anew(systems: Systems) -> N
     for partition in (1, 2):
         systems.produce(topic, [b"after"] * 5, partition=partition)
     loader = systems.loader(silent_seconds=0.5)
-    forgetful = ForgetfulConsumer(loader._consumer, 1)
+    forgetful = ForgetfulConsumer(loader._consumer, 1, times)
     loader._consumer = cast("Consumer", forgetful)
     loader.run(CAUGHT_UP)
-    assert forgetful.forgot == 1
+    assert forgetful.forgot == forgot
+    assert (loader._consumer is cast("Consumer", forgetful)) == (times < 1000)
     expected = [(partition, offset) for partition in (1, 2) for offset in range(10)]
     assert sorted(systems.coordinates()) == expected

@@ -66,6 +66,12 @@ def test_curve_of_calibrated_scores_is_the_diagonal() -> None:
     assert np.abs(_rate(curve, inside) - inside).max() < 0.03
 
 
+def test_curve_of_scores_that_say_nothing_is_level() -> None:
+    """It lies far from where the fit of the smooth curve begins."""
+    counts = _counts([(score / 100, label) for score in range(100) for label in (0, 0, 0, 1, 1)])
+    assert calibration_curves(counts).rate == pytest.approx(0.4, abs=0.01)
+
+
 def test_curve_follows_where_positives_are_rare() -> None:
     """Points lie among the rare positives, too, not only where most rows are."""
     random = np.random.default_rng(2)
@@ -80,14 +86,37 @@ def test_curve_follows_where_positives_are_rare() -> None:
     assert expected[is_high].mean() == pytest.approx(score[is_high].mean(), rel=0.1)
 
 
-def test_curve_is_level_before_its_first_point_and_after_its_last() -> None:
+def test_curve_is_level_beyond_half_way_to_the_ends() -> None:
     rows = [(0.25, 0)] * 15 + [(0.25, 1)] * 5 + [(0.75, 1)] * 15 + [(0.75, 0)] * 5
     curve = calibration_curves(_counts(rows))
-    assert curve.start.tolist() == [-1, 0.25, 0.75]
-    assert curve.rate.tolist() == [0.25, 0.25, 0.75]
-    assert _rate(curve, np.array([0.0, 0.25, 0.5, 0.75, 1.0])).tolist() == [
-        0.25, 0.25, 0.5, 0.75, 0.75,
-    ]  # fmt: skip
+    assert curve.start.tolist() == [-1, 0.125, 0.25, 0.75, 0.875]
+    assert curve.slope[0] == curve.slope[-1] == 0
+    assert curve.slope[1:-1].min() > 0
+    # A smooth curve goes through two points.
+    assert _rate(curve, np.array([0.25, 0.75])) == pytest.approx([0.25, 0.75], abs=0.02)
+    assert _rate(curve, np.array([0.5])) == pytest.approx(0.5)
+
+
+def test_curve_of_few_labels_keeps_the_order_of_calibrated_scores() -> None:
+    """Where a point has a handful of positives, chance alone would decide which is higher."""
+    random = np.random.default_rng(5)
+    score = random.beta(1, 8, 3_000)
+    label = (random.random(len(score)) < score).astype(int)
+    curve = calibration_curves(ScoreCounts.sorted_from(score * 0, score, label, 1 - label, 1))
+    low = np.quantile(score, np.linspace(0.01, 0.6, 12))
+    assert np.corrcoef(_rate(curve, low), low)[0, 1] > 0.95
+
+
+def test_curve_follows_scores_that_are_no_probabilities() -> None:
+    """The smooth curve has no such shape; points with rows enough have their own."""
+    random = np.random.default_rng(6)
+    score = random.random(40_000)
+    truth = score + 0.15 * np.sin(6 * np.pi * score)
+    label = (random.random(len(score)) < truth).astype(int)
+    curve = calibration_curves(ScoreCounts.sorted_from(score * 0, score, label, 1 - label, 1))
+    inside = np.linspace(0.05, 0.95, 50)
+    expected = inside + 0.15 * np.sin(6 * np.pi * inside)
+    assert np.abs(_rate(curve, inside) - expected).max() < 0.06
 
 
 @pytest.mark.parametrize(
@@ -103,8 +132,8 @@ def test_curve_has_as_many_points_as_the_rarer_class_allows(rarer: int, points: 
     score = random.random(5_000)
     label = (np.arange(5_000) < rarer).astype(int)
     curve = calibration_curves(ScoreCounts.sorted_from(score * 0, score, label, 1 - label, 1))
-    # One more piece, the level one before the first point.
-    assert len(curve.start) == (points + 1 if points else 0)
+    # A point more at each end, and the level piece before the first.
+    assert len(curve.start) == (points + 3 if points else 0)
 
 
 @given(
