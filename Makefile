@@ -44,8 +44,9 @@ test-thorough: $(INSTALLED) ## Many more orders of arrival and cuts into runs
 test-faults: $(INSTALLED) ## Kill, suspend and starve the loader, Apache Kafka and ClickHouse: the whole failure matrix
 	$(BIN)/pytest -m faults --durations 15
 
-conformance: $(INSTALLED) ## All of the sandbox's ClickHouse: clients, dbt's suites, hostile requests, load, kills
-	$(BIN)/pytest tests/sandbox/test_clickhouse_*.py --hypothesis-profile conformance --durations 15
+conformance: $(INSTALLED) ## Both adapters: clients, dbt's suites, hostile requests, load, kills; Python models, cluster
+	$(BIN)/pytest tests/sandbox/test_clickhouse_*.py tests/dbt_project/adapter tests/dbt_project/test_cluster_target.py \
+		tests/ingest/test_cluster_tables.py --hypothesis-profile conformance --durations 15
 
 SOAK_MINUTES ?= 10
 SOAK_SEED ?=

@@ -18,7 +18,7 @@ _REMEDIES = {
 }
 
 
-def clickhouse_client(settings: ClickHouseSettings, *, database: str, **options: Any) -> Client:
+def clickhouse_client(settings: ClickHouseSettings, /, *, database: str, **options: Any) -> Client:
     """Connect; raises the client's error, with a remedy where TLS fails.
 
     `options` are further ones of clickhouse_connect.get_client. The client has no session, so that

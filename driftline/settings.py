@@ -89,6 +89,48 @@ def _integer(environment: Mapping[str, str], name: str, default: int) -> int:
 
 
 @dataclass(frozen=True)
+class ClusterSettings:
+    """A ClickHouse cluster: its name in `system.clusters`, and how many nodes of it hold what."""
+
+    name: str
+    shards: int
+    replicas: int
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] = os.environ
+    ) -> ClusterSettings | None:
+        """Read the variables of target `cluster`; None for another target.
+
+        Raises SettingsError naming the one that is missing or wrong.
+        """
+        if target(environment) != "cluster":
+            return None
+        counts = {}
+        for name in ("CLICKHOUSE_SHARDS", "CLICKHOUSE_REPLICAS"):
+            counts[name] = _integer(environment, name, 0)
+            if counts[name] < 1:
+                raise SettingsError(
+                    f"{name} is not set to 1 or more: DRIFTLINE_TARGET=cluster needs the number of "
+                    "the cluster's shards and that of each shard's replicas"
+                )
+        return cls(environment.get("CLICKHOUSE_CLUSTER") or "default", *counts.values())
+
+    @property
+    def client_settings(self) -> Mapping[str, str | int]:
+        """The settings of a client that writes to the cluster and joins its tables."""
+        return {
+            # A row is acknowledged when each replica of its shard has it: whichever is asked next
+            # knows of it.
+            "insert_quorum": self.replicas,
+            "distributed_foreground_insert": 1,
+            # What a shard is to compare with comes from the node that was asked.
+            "distributed_product_mode": "global",
+            "prefer_global_in_and_join": 1,
+        }
+
+
+@dataclass(frozen=True)
 class ClickHouseSettings:
     """How to reach ClickHouse over HTTP, and which databases hold what."""
 
@@ -99,6 +141,7 @@ class ClickHouseSettings:
     secure: bool
     database: str
     raw_database: str
+    cluster: ClusterSettings | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> ClickHouseSettings:
@@ -112,6 +155,7 @@ class ClickHouseSettings:
             secure=secure,
             database=environment.get("CLICKHOUSE_DATABASE", "driftline"),
             raw_database=environment.get("CLICKHOUSE_RAW_DATABASE", "raw"),
+            cluster=ClusterSettings.from_environment(environment),
         )
 
     @classmethod

@@ -82,7 +82,9 @@ def migrate() -> None:
         settings = ClickHouseSettings.from_environment()
         client = connect(settings)
         try:
-            tables = create_raw_tables(client, settings.raw_database)
+            tables = create_raw_tables(
+                client, settings.raw_database, settings.cluster.name if settings.cluster else None
+            )
         finally:
             client.close()
     typer.echo(f"database {settings.raw_database} has {', '.join(tables)}")

@@ -84,7 +84,9 @@ def open_loader(
     Raises the client's error where ClickHouse cannot be reached. The loader closes what was opened.
     """
     client = connect(clickhouse, timeout=request_seconds)
-    create_raw_tables(client, clickhouse.raw_database)
+    create_raw_tables(
+        client, clickhouse.raw_database, clickhouse.cluster.name if clickhouse.cluster else None
+    )
     tables = topic_tables(kafka)
     lag_reader = LagReader(kafka)
     broker_errors = BrokerErrors(kafka.bootstrap_servers)

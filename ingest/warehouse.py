@@ -25,4 +25,5 @@ def connect(settings: ClickHouseSettings, *, timeout: int = 300) -> Client:
         client_name="driftline",
         # Retries are the caller's, who asks the table first what has landed.
         query_retries=0,
+        settings=dict(settings.cluster.client_settings) if settings.cluster else {},
     )

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ class ClickHouseProcess:
     port: int = 0
     user: str = "default"
     analyst_user: str = "analyst"
+    # Further variables of those that connect to it.
+    variables: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -96,6 +98,7 @@ class ClickHouseProcess:
             "CLICKHOUSE_RAW_DATABASE": raw_database,
             "CLICKHOUSE_ANALYST_USER": self.analyst_user,
             "CLICKHOUSE_ANALYST_PASSWORD": self.analyst_password,
+            **self.variables,
         }
 
     def client(self, user: str = "default", database: str | None = None, **options: Any) -> Any:
@@ -113,7 +116,19 @@ class ClickHouseProcess:
 
 @pytest.fixture(scope="session")
 def clickhouse_server() -> Iterator[ClickHouseProcess]:
-    """Run one server over a folder of its own until the session ends."""
+    """Run one server over a folder of its own until the session ends.
+
+    With DRIFTLINE_TEST_TARGET=cluster it is one that is told what a cluster is told.
+    """
+    if os.environ.get("DRIFTLINE_TEST_TARGET") == "cluster":
+        from tests.cluster_front import cluster_front
+
+        with (
+            tempfile.TemporaryDirectory(prefix="driftline-cluster-") as folder,
+            cluster_front(Path(folder)) as front,
+        ):
+            yield front.server
+        return
     with tempfile.TemporaryDirectory(prefix="driftline-clickhouse-") as folder:
         server = ClickHouseProcess(Path(folder) / "data").start()
         try:

@@ -35,7 +35,7 @@ from ingest.archive.ranges import (
 )
 from ingest.landing import STATEMENT_FAILURES, LandingError
 from ingest.offsets import OffsetRange, PartitionId
-from ingest.raw_tables import create_raw_tables, raw_table
+from ingest.raw_tables import create_raw_tables, stored_table
 
 CRASH_POINTS = ("after_upload", "after_manifest_row")
 # A day is settled once it has been over for so long.
@@ -313,9 +313,9 @@ class Archive:
                 f"{month.raw_table} has {now} rows of {month.month}, it had {month.rows} when they "
                 "were compared with the archive: run driftline archive run and expire once more"
             )
-        table = raw_table(self._raw_database, month.raw_table)
         doing = f"drop of partition {month.month} of {month.raw_table}"
         try:
+            table = stored_table(self._client, self._raw_database, month.raw_table)
             self._client.command(f"alter table {table} drop partition {month.month:d}")
         except STATEMENT_FAILURES as error:
             raise LandingError.of(error, doing) from error

@@ -37,6 +37,7 @@ from ingest.raw_tables import (
     create_raw_tables,
     quoted,
     raw_table,
+    stored_table,
 )
 
 CRASH_POINTS = (
@@ -280,8 +281,9 @@ class Erasure:
 
     def _erase_raw(self, table: str) -> None:
         self._mutate(
+            self._raw_database,
+            table,
             f"""
-            alter table {raw_table(self._raw_database, table)}
             update
                 key = null,
                 headers = cast(
@@ -297,7 +299,6 @@ class Erasure:
                     where raw_table = '{table}'
                 )
             """,  # noqa: S608 - quoted
-            f"erasure from {table}",
         )
 
     def _corrections(self) -> Sequence[str]:
@@ -318,18 +319,10 @@ class Erasure:
     def _erase_corrections(self, corrections: str) -> None:
         place = "raw_table, cluster, topic, topic_id, `partition`, `offset`"
         planned = f"select {place} from {self._plan.table}"  # noqa: S608 - quoted
-        self._mutate(
-            f"alter table {raw_table(self._raw_database, corrections)} "
-            f"delete where ({place}) in ({planned})",
-            f"erasure from {corrections}",
-        )
+        self._mutate(self._raw_database, corrections, f"delete where ({place}) in ({planned})")
 
     def _erase_mart(self, mart: str) -> None:
-        self._mutate(
-            f"alter table {quoted(self._database)}.{quoted(mart)} "
-            f"delete where {self._row_level_marts()[mart]}",
-            f"erasure from {mart}",
-        )
+        self._mutate(self._database, mart, f"delete where {self._row_level_marts()[mart]}")
 
     def _mart_rows(self) -> dict[str, int]:
         """Count the rows of the marts that the plan names, by table."""
@@ -360,8 +353,14 @@ class Erasure:
                 on tables.database = columns.database and tables.name = columns.table
             where
                 tables.database = {database:String}
-                and tables.engine like '%MergeTree'
+                and (tables.engine like '%MergeTree' or tables.engine = 'Distributed')
                 and columns.name in {columns:Array(String)}
+                -- What a Distributed table stands for is counted and erased by that one's name.
+                and tables.name not in (
+                    select splitByChar('''', engine_full)[6]
+                    from system.tables
+                    where database = {database:String} and engine = 'Distributed'
+                )
             group by tables.name
             order by tables.name
             """,
@@ -431,12 +430,14 @@ class Erasure:
             "record of the erasure",
         )
 
-    def _mutate(self, statement: str, doing: str) -> None:
+    def _mutate(self, database: str, table: str, change: str) -> None:
         try:
+            self._plan.sync()
+            stored = stored_table(self._client, database, table)
             # Until every replica has rewritten its rows.
-            self._client.command(statement, settings={"mutations_sync": 2})
+            self._client.command(f"alter table {stored} {change}", settings={"mutations_sync": 2})
         except STATEMENT_FAILURES as error:
-            raise LandingError.of(error, doing) from error
+            raise LandingError.of(error, f"erasure from {table}") from error
 
 
 def _within(

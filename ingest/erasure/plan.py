@@ -10,6 +10,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
@@ -20,7 +21,14 @@ from clickhouse_connect.driver.external import ExternalData
 from ingest.archive.ranges import EventRange
 from ingest.landing import STATEMENT_FAILURES, LandingError, query_rows
 from ingest.offsets import PartitionId
-from ingest.raw_tables import LABEL_EVENTS, PREDICTION_EVENTS, raw_table
+from ingest.raw_tables import (
+    LABEL_EVENTS,
+    PREDICTION_EVENTS,
+    on_cluster,
+    raw_table,
+    replicated_engine,
+    stored_table,
+)
 
 # What a message is found by, as dbt's staging models read it.
 _FIELDS = (
@@ -118,6 +126,10 @@ class Plan:
         self._name = f"erasure_plan_{entity.sha256[:16]}"
         self.table = raw_table(raw_database, self._name)
 
+    @cached_property
+    def _cluster(self) -> str | None:
+        return stored_table(self._client, self._raw_database, PREDICTION_EVENTS).cluster
+
     @property
     def exists(self) -> bool:
         """Whether there is one: made by now, or left by an erasure that was interrupted."""
@@ -136,10 +148,10 @@ class Plan:
         return str(rows[0][0]) if rows else None
 
     def create(self) -> None:
-        """Make the table where there is none."""
+        """Make the table where there is none; on a cluster whole on every node, as each erases."""
         self._run(
             f"""
-            create table if not exists {self.table}
+            create table if not exists {self.table}{on_cluster(self._cluster)}
             (
                 raw_table LowCardinality(String),
                 cluster LowCardinality(String),
@@ -149,7 +161,7 @@ class Plan:
                 offset Int64,
                 prediction_id String
             )
-            engine = ReplacingMergeTree
+            engine = {replicated_engine("ReplacingMergeTree", self._cluster)}
             order by (raw_table, topic, topic_id, partition, cluster, offset)
             comment '{uuid.uuid4().hex}'
             """
@@ -157,7 +169,12 @@ class Plan:
 
     def drop(self) -> None:
         """Remove the table; nothing of the entity's is left in it."""
-        self._run(f"drop table if exists {self.table} sync")
+        self._run(f"drop table if exists {self.table}{on_cluster(self._cluster)} sync")
+
+    def sync(self) -> None:
+        """Wait until every node of a cluster has the whole plan."""
+        if self._cluster:
+            self._run(f"system sync replica{on_cluster(self._cluster)} {self.table}")
 
     def add_of_entity(self, raw_table_name: str, corrections: str = "") -> None:
         """Plan the messages of a raw table that name the entity.

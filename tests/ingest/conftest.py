@@ -17,7 +17,8 @@ from driftline.settings import ClickHouseSettings, KafkaSettings
 from ingest.landing import ClickHouseSink
 from ingest.loader import Loader
 from ingest.open_loader import open_loader, topic_tables
-from ingest.raw_tables import LABEL_EVENTS, PREDICTION_EVENTS
+from ingest.raw_tables import LABEL_EVENTS, PREDICTION_EVENTS, create_raw_tables
+from ingest.warehouse import connect
 from tests.warehouse_fixtures import ClickHouseProcess
 
 PARTITIONS = 4
@@ -112,6 +113,9 @@ def systems_on(server: ClickHouseProcess, broker: str) -> Systems:
         "DRIFTLINE_CONSUMER_GROUP": f"loader_{name}",
     }
     found = Systems(server, environment, server.client(autogenerate_session_id=False))
+    if cluster := found.clickhouse.cluster:
+        found.client = connect(found.clickhouse)
+        create_raw_tables(found.client, found.raw_database, cluster.name)
     owner = Producer({"bootstrap.servers": broker})
     for topic in (found.kafka.predictions_topic, found.kafka.labels_topic):
         owner.list_topics(topic, timeout=10)  # asking for a topic creates it

@@ -6,6 +6,7 @@
     materialized='incremental',
     incremental_strategy='append',
     engine='ReplacingMergeTree(run_version)',
+    sharding_key='cityHash64(prediction_id)',
     order_by='(prediction_id, observed_at, source, value_hash)',
 ) }}
 

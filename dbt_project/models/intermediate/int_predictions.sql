@@ -12,6 +12,7 @@
     materialized='incremental',
     incremental_strategy='append',
     engine='ReplacingMergeTree(run_version)',
+    sharding_key='cityHash64(prediction_id)',
     order_by='''(
         model_name, model_version, predicted_hour, predicted_at, prediction_id, value_hash
     )''',

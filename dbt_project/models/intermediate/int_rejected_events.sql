@@ -8,6 +8,7 @@
     materialized='incremental',
     incremental_strategy='append',
     engine='ReplacingMergeTree(run_version)',
+    sharding_key='cityHash64(topic, topic_id, kafka_partition)',
     order_by='(topic, topic_id, kafka_partition, kafka_offset)',
     indexes=[
         {'name': 'kafka_timestamp_range', 'definition': 'kafka_timestamp TYPE minmax GRANULARITY 1'},

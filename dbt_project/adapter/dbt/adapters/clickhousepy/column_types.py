@@ -95,15 +95,15 @@ def _time_unit(scale: int) -> str:
     return ("s", "ms", "us", "ns")[(scale + 2) // 3]
 
 
-def inferred_type(column: pa.ChunkedArray) -> str:
+def inferred_type(column: pa.ChunkedArray, *, is_nullable: bool = False) -> str:
     """Give the ClickHouse type for a column nothing was declared for.
 
-    Nullable when the column has nulls. Raises UnsupportedTypeError when there is no evidence (a
-    column of nulls only) or no counterpart.
+    Nullable when the column has nulls, or may have them later. Raises UnsupportedTypeError when
+    there is no evidence (a column of nulls only) or no counterpart.
     """
     name = _inferred_name(column.type)
     is_container = pa.types.is_nested(column.type)
-    if column.null_count and not is_container:
+    if (column.null_count or is_nullable) and not is_container:
         return f"Nullable({name})"
     return name
 

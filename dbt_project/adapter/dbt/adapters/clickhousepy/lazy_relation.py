@@ -42,6 +42,12 @@ class LazyRelation:
         """Give the same relation, cut to `rows` rows when it is read."""
         return replace(self, row_limit=rows)
 
+    def nullable_columns(self) -> frozenset[str]:
+        """Name the columns that may hold nulls."""
+        described = self.client.query(f"select * from {self.name} limit 0")  # noqa: S608
+        columns = zip(described.column_names, described.column_types, strict=True)
+        return frozenset(name for name, of in columns if of.nullable)
+
     def to_arrow(
         self,
         columns: Sequence[str] | None = None,
@@ -58,12 +64,16 @@ class LazyRelation:
         where: str | None = None,
         parameters: Mapping[str, Any] | None = None,
     ) -> Iterator[pa.Table]:
-        """Read block by block: memory holds one block at a time."""
+        """Read block by block: memory holds one block at a time. There is one at least."""
         query, types = self._query(columns, where, parameters)
+        has_rows = False
         with self.client.query_arrow_stream(query, dict(parameters or {})) as batches:
             for batch in batches:
+                has_rows = True
                 block = batch if isinstance(batch, pa.Table) else pa.Table.from_batches([batch])
                 yield _typed(block, types)
+        if not has_rows:
+            yield self.limit(0).to_arrow(columns, where, parameters)
 
     def to_pandas(
         self,

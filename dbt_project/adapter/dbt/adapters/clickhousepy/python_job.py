@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import linecache
+import math
 import sys
 import traceback
 from collections.abc import Iterator
@@ -23,9 +24,12 @@ from dbt.adapters.clickhousepy.returned_columns import (
     DeclaredColumns,
 )
 from dbt_common.exceptions import DbtDatabaseError, DbtRuntimeError
+from dbt_common.exceptions.base import env_secrets, scrub_secrets
 
-# Rows per insert: what is in flight stays small whatever the model returns.
+# Rows and bytes per insert: what is in flight stays small whatever the model returns, and an
+# iterator of many small frames does not become as many parts of a table.
 ROWS_PER_INSERT = 250_000
+BYTES_PER_INSERT = 64 * 1024 * 1024
 
 # The place for the columns in the statement that python_model.sql renders.
 _COLUMNS_PLACE = "__dbt_python_columns__"
@@ -65,28 +69,25 @@ class InProcessJob(PythonJobHelper):
 
     def _run(self, compiled_code: str, declared: DeclaredColumns, client: Client) -> int:
         module = _module_of(f"dbt_python_model_{self._name}", self._path)
+        result: _ResultTable | None = None
         try:
-            returned = self._returned_tables(compiled_code, module, declared, client)
-            result: _ResultTable | None = None
-            for table in returned:
-                checked = declared.check(table)
+            for checked in self._returned_tables(compiled_code, module, declared, client):
                 if result is None:
                     result = _ResultTable.create(client, module, checked)
-                result.insert(checked)
+                result.add(checked.rows)
             if result is None:
                 result = _ResultTable.create(client, module, declared.without_rows())
+            return result.finish()
         except ClickHouseError as error:
             raise DbtDatabaseError(
-                f"Python model `{self._name}`: writing its result failed: {error}"
+                self._masked(f"Python model `{self._name}`: writing its result failed: {error}")
             ) from error
-        else:
-            return result.row_count
         finally:
             sys.modules.pop(module.__name__, None)
 
     def _returned_tables(
         self, compiled_code: str, module: ModuleType, declared: DeclaredColumns, client: Client
-    ) -> Iterator[pa.Table]:
+    ) -> Iterator[CheckedTable]:
         """Run the model's code: everything that can fail in it fails in here."""
         source = _at_its_own_lines(compiled_code, self._file)
         # Lets tracebacks quote the line, which is not in any file Python loaded itself.
@@ -101,7 +102,7 @@ class InProcessJob(PythonJobHelper):
                 schema=dbt.this.schema,
                 identifier=dbt.this.identifier,
             )
-            yield from declared.tables_of(module.__dict__["model"](dbt, client))
+            yield from declared.checked_tables(module.__dict__["model"](dbt, client))
         except (KeyboardInterrupt, GeneratorExit, DbtRuntimeError):
             raise
         except BaseException as error:  # SystemExit too: a model must not end dbt
@@ -113,10 +114,13 @@ class InProcessJob(PythonJobHelper):
         while own is not None and own.tb_frame.f_code.co_filename != self._path:
             own = own.tb_next
         lines = "".join(_formatted(error, own))
-        password = self._credentials.password
-        if password:
-            lines = lines.replace(password, "*****")
-        return f"Python model `{self._name}` ({self._path}) failed:\n{lines}"
+        return self._masked(f"Python model `{self._name}` ({self._path}) failed:\n{lines}")
+
+    def _masked(self, text: str) -> str:
+        """Hide the profile's password, and what dbt itself takes for secrets."""
+        secrets = [self._credentials.password, *env_secrets()]
+        masked: str = scrub_secrets(text, [secret for secret in secrets if secret])
+        return masked
 
 
 def _formatted(error: BaseException, own: TracebackType | None) -> list[str]:
@@ -146,7 +150,8 @@ class _ResultTable:
     def __init__(self, client: Client, relation: str) -> None:
         self._client = client
         self._relation = relation
-        self.row_count = 0
+        self._waiting: list[pa.Table] = []
+        self._row_count = 0
 
     @classmethod
     def create(cls, client: Client, module: ModuleType, checked: CheckedTable) -> _ResultTable:
@@ -155,11 +160,31 @@ class _ResultTable:
         client.command(statement.replace(_COLUMNS_PLACE, structure))
         return cls(client, module.__dict__["dbt_result_relation"])
 
-    def insert(self, checked: CheckedTable) -> None:
-        for start in range(0, checked.rows.num_rows, ROWS_PER_INSERT):
-            rows = checked.rows.slice(start, ROWS_PER_INSERT)
-            self._client.insert_arrow(self._relation, rows)
-            self.row_count += rows.num_rows
+    def add(self, rows: pa.Table) -> None:
+        """Take rows; they are inserted when there are enough of them."""
+        self._waiting.append(rows)
+        if (
+            sum(table.num_rows for table in self._waiting) >= ROWS_PER_INSERT
+            or sum(table.nbytes for table in self._waiting) >= BYTES_PER_INSERT
+        ):
+            self._insert()
+
+    def finish(self) -> int:
+        """Insert what is left; give the number of all rows."""
+        if self._waiting:
+            self._insert()
+        return self._row_count
+
+    def _insert(self) -> None:
+        rows = pa.concat_tables(self._waiting)
+        self._waiting.clear()
+        inserts = max(
+            math.ceil(rows.num_rows / ROWS_PER_INSERT), math.ceil(rows.nbytes / BYTES_PER_INSERT), 1
+        )
+        step = max(math.ceil(rows.num_rows / inserts), 1)
+        for start in range(0, rows.num_rows, step):
+            self._client.insert_arrow(self._relation, rows.slice(start, step))
+        self._row_count += rows.num_rows
 
 
 def connect(credentials: ClickHouseCredentials) -> Client:
@@ -188,6 +213,15 @@ def connect(credentials: ClickHouseCredentials) -> Client:
         client_cert_key=credentials.client_cert_key,
         client_name=f"dbt-clickhousepy/{version}",
         query_limit=0,
-        settings=dict(credentials.custom_settings or {}),
+        settings=_settings(credentials),
         autogenerate_session_id=False,
     )
+
+
+def _settings(credentials: ClickHouseCredentials) -> dict[str, Any]:
+    """Give the profile's settings and, on a cluster, what dbt's own connection adds to them."""
+    on_cluster = {"insert_quorum": "auto", "insert_distributed_sync": 1}
+    return {
+        **(on_cluster if credentials.cluster_mode else {}),
+        **(credentials.custom_settings or {}),
+    }

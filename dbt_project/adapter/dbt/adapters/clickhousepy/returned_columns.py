@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ from dbt.adapters.clickhousepy.column_types import (
     fit,
     inferred_type,
 )
+from dbt.adapters.clickhousepy.lazy_relation import LazyRelation
 from dbt_common.exceptions import DbtRuntimeError
 
 
@@ -29,12 +30,13 @@ class DeclaredColumns:
 
     As soon as one column has a `data_type`, the list of columns is held to be whole: a column
     more or less is an error. Columns listed without a type take the one that follows from the
-    data.
+    data; those in `nullable` may hold nulls that the data do not show yet.
     """
 
     model_name: str
     yaml_path: str
     types: Mapping[str, str | None]
+    nullable: frozenset[str] = frozenset()
 
     @classmethod
     def of_model(cls, model: Mapping[str, Any]) -> DeclaredColumns:
@@ -80,7 +82,7 @@ class DeclaredColumns:
                 continue
             column = returned.column(names.index(name))
             try:
-                types[name] = declared or inferred_type(column)
+                types[name] = declared or inferred_type(column, is_nullable=name in self.nullable)
                 columns[name] = fit(column, clickhouse_type(types[name]))
             except UnfitColumnError as error:
                 problems.append(f"column `{name}`: expected {declared}, found {error}")
@@ -95,6 +97,10 @@ class DeclaredColumns:
             raise self._error(f"returned columns that do not fit {self.yaml_path}", problems)
         return CheckedTable(pa.table(columns), types)
 
+    def settled(self, types: Mapping[str, str]) -> DeclaredColumns:
+        """Hold what is returned later to the types found so far: a table's types do not change."""
+        return replace(self, types=types)
+
     def without_rows(self) -> CheckedTable:
         """Give the columns of a result that came without any table, not even an empty one.
 
@@ -107,13 +113,29 @@ class DeclaredColumns:
             )
         return self.check(pa.table({name: pa.nulls(0) for name in self.types}))
 
+    def checked_tables(self, result: object) -> Iterator[CheckedTable]:
+        """Turn what a model returned into tables of one set of types, the first one's.
+
+        Raises ReturnedColumnsError like `check`.
+        """
+        declared = self
+        if isinstance(result, LazyRelation):
+            declared = replace(self, nullable=result.nullable_columns())
+        for table in declared.tables_of(result):
+            checked = declared.check(table)
+            declared = declared.settled(checked.types)
+            yield checked
+
     def tables_of(self, result: object) -> Iterator[pa.Table]:
         """Turn what a model returned into Arrow tables.
 
-        Taken are pandas and polars frames, Arrow tables, batches and readers, a LazyRelation, and
-        iterators of those (read one after the other, so that memory holds one at a time).
+        Taken are pandas and polars frames, Arrow tables, batches and readers, a LazyRelation (block
+        by block), and iterators of those (read one after the other, so that memory holds one at a
+        time).
         """
-        if isinstance(result, pa.Table):
+        if isinstance(result, LazyRelation):
+            yield from result.to_arrow_batches()
+        elif isinstance(result, pa.Table):
             yield result
         elif isinstance(result, pa.RecordBatch):
             yield pa.Table.from_batches([result])
@@ -141,6 +163,9 @@ class DeclaredColumns:
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 expected = declared or "values of one type"
                 problems.append(f"column `{name}`: expected {expected}, found {error}")
+            except pa.ArrowNotImplementedError:
+                found = frame.iloc[:, position].dtype
+                problems.append(f"column `{name}`: expected {declared}, found {found}")
         if problems:
             raise self._error(f"returned columns that do not fit {self.yaml_path}", problems)
         return pa.Table.from_arrays(columns, names=names)
@@ -171,5 +196,7 @@ def _repeated(names: Iterable[str]) -> list[str]:
 def _series_to_arrow(series: Any, declared: str | None) -> pa.Array:
     # dicts, tuples and empty lists do not tell their own type
     target = arrow_type(clickhouse_type(declared)) if declared else None
-    is_container = target is not None and pa.types.is_nested(target)
-    return pa.Array.from_pandas(series, type=target if is_container else None)
+    if target is None or not pa.types.is_nested(target):
+        return pa.Array.from_pandas(series)
+    # An empty series is one of numbers or objects, whatever it would hold.
+    return pa.Array.from_pandas(series, type=target) if len(series) else pa.nulls(0, target)

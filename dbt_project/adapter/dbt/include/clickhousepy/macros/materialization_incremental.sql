@@ -1,5 +1,7 @@
 {% materialization incremental, adapter='clickhousepy', supported_languages=['sql', 'python'] %}
-    {% if model['language'] == 'sql' %}
+    {% if config.get('sharding_key') and adapter.get_clickhouse_cluster_name() %}
+        {{ return(clickhousepy__sharded_incremental()) }}
+    {% elif model['language'] == 'sql' %}
         {{ return(materialization_incremental_clickhouse()) }}
     {% endif %}
 
@@ -126,7 +128,7 @@
     {% set partitions = run_query(returned_partitions).rows %}
     {% if partitions %}
         {% call statement('replace_partitions') %}
-            alter table {{ existing_relation }} {{ on_cluster_clause(existing_relation) }}
+            alter table {{ existing_relation }}
             {%- for partition in partitions %}
                 replace partition id '{{ partition['partition_id'] }}' from {{ result_relation }}
                 {{- ', ' if not loop.last }}
