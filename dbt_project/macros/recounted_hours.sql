@@ -23,8 +23,8 @@ stored_keys as (
         segment_key, segment_value, feature_name
 
 ),
+{% endif %}
 
--- Counted once, so that what is gone is what is stored and not counted.
 counted_or_stored as (
 
     select
@@ -38,6 +38,7 @@ counted_or_stored as (
         {{ histogram_columns() }},
         toUInt8(0) as is_deleted
     from histograms
+    {% if is_incremental() %}
     union all
     select
         baseline_id, model_name, model_version, predicted_hour,
@@ -46,52 +47,21 @@ counted_or_stored as (
         cast(map(), 'Map(Int16, UInt64)'), 1  -- noqa: AL03
     from stored_keys
     where was_deleted = 0
+    {% endif %}
 
 ),
 
-recounted as (
+-- What is stored and was not counted is gone. Asking `histograms` for it would count them once more.
+final as (
 
-    select *
+    select *, {{ run_version() }} as run_version
     from counted_or_stored
+    {% if is_incremental() %}
     order by is_deleted
     limit 1 by
         baseline_id, model_name, model_version, predicted_hour,
         segment_key, segment_value, feature_name
-
-),
-
-final as (
-
-    select
-        baseline_id,
-        model_name,
-        model_version,
-        predicted_hour,
-        segment_key,
-        segment_value,
-        feature_name,
-        {{ histogram_columns() }},
-        is_deleted,
-        {{ run_version() }} as run_version
-    from recounted
+    {% endif %}
 
 )
-{% else %}
-final as (
-
-    select
-        baseline_id,
-        model_name,
-        model_version,
-        bucket as predicted_hour,
-        segment_key,
-        segment_value,
-        feature_name,
-        {{ histogram_columns() }},
-        toUInt8(0) as is_deleted,
-        {{ run_version() }} as run_version
-    from histograms
-
-)
-{% endif %}
 {%- endmacro %}
