@@ -4,7 +4,7 @@ Of the suites, those that dbt-clickhouse passes without rewriting their SQL. The
 dbt-tests-adapter (`uv pip install dbt-tests-adapter`), else they are skipped.
 """
 
-# mypy: disable-error-code="misc"
+# mypy: disable-error-code="misc,no-untyped-call"
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("dbt.tests.adapter.basic", reason="uv pip install dbt-tests-adapter")
 
+from dbt.adapters.factory import reset_adapters
 from dbt.tests.adapter.basic.test_base import BaseSimpleMaterializations
 from dbt.tests.adapter.basic.test_empty import BaseEmpty
 from dbt.tests.adapter.basic.test_ephemeral import BaseEphemeral
@@ -38,6 +39,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.thorough]
 
 @pytest.fixture(scope="class")
 def dbt_profile_target(clickhouse_server: ClickHouseProcess) -> dict[str, object]:
+    # dbt keeps the adapter of the last run in this process, and with it another test's server.
+    reset_adapters()
     return {
         "type": "clickhouse",
         "driver": "http",

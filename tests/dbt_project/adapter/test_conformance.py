@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("dbt.tests.adapter.basic", reason="uv pip install dbt-tests-adapter")
 
+from dbt.adapters.factory import reset_adapters
 from dbt.tests.adapter.aliases.test_aliases import (
     BaseAliasErrors,
     BaseAliases,
@@ -74,6 +75,8 @@ pytestmark = pytest.mark.conformance
 
 @pytest.fixture(scope="class")
 def dbt_profile_target(clickhouse_server: ClickHouseProcess) -> dict[str, object]:
+    # dbt keeps the adapter of the last run in this process, and with it another test's server.
+    reset_adapters()
     return {
         "type": "clickhousepy",
         "driver": "http",
