@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from ingest.batches import BatchLimits
 from ingest.lag import LagReader
@@ -27,6 +28,14 @@ def has_landed_more(loader: Loader, rows: int) -> bool:
 
 def has_another_leader(systems: FaultSystems, former: int) -> bool:
     return systems.cluster.leader(systems.topic) not in (-1, former)
+
+
+def is_in_sync(systems: FaultSystems) -> bool:
+    """Whether every replica of every topic, the group's offsets among them, has what it should."""
+    servers: dict[str, Any] = {"bootstrap.servers": systems.kafka.bootstrap_servers}
+    topics = AdminClient(servers).list_topics(timeout=10).topics.values()
+    partitions = [each for topic in topics for each in topic.partitions.values()]
+    return all(len(each.isrs) == len(each.replicas) for each in partitions)
 
 
 def everything_landed(systems: FaultSystems) -> None:
@@ -273,5 +282,7 @@ def test_leaders_and_coordinators_that_die_in_turn(replicated: FaultSystems) -> 
             systems.send(300)
             everything_landed(systems)
             systems.cluster.start_node(number)
+            # Else the next one to die may be the only one that knows the group.
+            wait_for(partial(is_in_sync, systems))
     systems.load()
     systems.assert_exact()

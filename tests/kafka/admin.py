@@ -103,7 +103,12 @@ class KafkaAdmin:
             if len(found.partitions) == partitions and all(
                 each.leader >= 0 for each in found.partitions.values()
             ):
-                return self.topic_id(topic)
+                try:
+                    return self.topic_id(topic)
+                except KafkaException as error:
+                    # Another node answers, which has not heard of it yet.
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise
             if time.monotonic() > deadline:
                 raise TimeoutError(f"partitions of topic {topic} have no leaders")
             time.sleep(0.02)
