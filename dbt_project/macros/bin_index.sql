@@ -15,7 +15,7 @@
         )
         + multiIf(
             {{ type_code }} = 0 or {{ type_code }} = 1 and kind = 1, 0,
-            kind in (4, 6), bins_by_place.7[{{ place }}] - 2,
+            kind = 4, bins_by_place.7[{{ place }}] - 2,
             {{ type_code }} = 2 and kind in (1, 2, 3) or {{ type_code }} = 3 and kind = 3,
             if({{ category_number }} = 0, bins_by_place.6[{{ place }}], {{ category_number }} - 1),
             bins_by_place.7[{{ place }}] - 1
