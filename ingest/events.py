@@ -76,12 +76,15 @@ def new_event_id(milliseconds: int) -> str:
 
     Ids of one time sort near each other, so looking up a late label touches few granules.
     """
-    stamp = f"{min(max(milliseconds, 0), (1 << 48) - 1):012x}"
-    digits = f"{_random.getrandbits(76):019x}"
-    variant = "89ab"[int(digits[3], 16) & 3]
-    return f"{stamp[:8]}-{stamp[8:]}-7{digits[:3]}-{variant}{digits[4:7]}-{digits[7:]}"
+    stamp = min(max(milliseconds, 0), (1 << 48) - 1)
+    number = stamp << 80 | _VERSION_7 | _random.getrandbits(76) & _RANDOM_BITS
+    digits = number.to_bytes(16).hex()
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+# The version is above the random bits, the variant (binary 10) among them.
+_VERSION_7 = 0x7 << 76 | 0b10 << 62
+_RANDOM_BITS = (1 << 76) - 1 & ~(0b11 << 62)
 # Not the module's functions: a model server that calls random.seed(42) would repeat its ids.
 _random = random.Random()  # noqa: S311
 os.register_at_fork(after_in_child=_random.seed)
