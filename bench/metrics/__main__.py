@@ -5,7 +5,7 @@ were put in typed; peers over the same rows from Parquet, each a process of its 
 
 - wide: typed rows to verdicts over many features, segments and days, by stage; then one hour more.
 - tall: 1 million rows beside a baseline of 200,000, 20 features, no segments to speak of.
-- parse: JSON events to typed rows.
+- parse: JSON events of a run to typed rows, duplicates and rejects.
 - flat: one new hour while history grows tenfold.
 - peers: DuckDB, NumPy and Evidently.
 """
@@ -52,6 +52,7 @@ _BASELINE_MODELS = (
     "int_baseline_histograms",
     "int_baseline_psi",
 )
+_READERS_OF_EVENTS = ("int_predictions", "int_duplicate_predictions", "int_rejected_events")
 _DUCKDB, _EVIDENTLY = ("duckdb==2.0.1",), ("evidently==0.7.23", "pandas<3")
 _EVIDENTLY_ROWS = 100_000
 
@@ -187,15 +188,18 @@ def tall(rows: int, baseline_rows: int) -> Study:
 
 
 def parse(rows: int) -> Study:
-    """JSON events to typed rows."""
+    """JSON events that a run takes in, to typed rows, duplicates and rejects."""
     shape = Shape(rows, features=15, segments=20, hours=1)
+    models = [f"+{name}" for name in _READERS_OF_EVENTS]
     with measured_warehouse("parse") as measured:
+        measured.build(*models)
         measured.land_events(shape)
-        run = measured.build("+int_predictions")
-    seconds = run.models["int_predictions"]
+        run = measured.build(*models)
+    seconds = run.model_seconds
     return Study(
         title="Parse",
-        method=f"{rows:,} JSON events of {shape.features} features to `int_predictions`.",
+        method=f"{rows:,} JSON events of {shape.features} features, landed since the run before, "
+        f"to `{'`, `'.join(_READERS_OF_EVENTS)}`.",
         tables=[
             Table(
                 ("seconds", "events a second", "CPU µs an event", "peak MiB"),

@@ -4,12 +4,16 @@
     {%- if execute and flags.FULL_REFRESH and not var('allow_partial_history') -%}
         {%- set refreshed = [] -%}
         {%- for id in selected_resources if id in graph.nodes -%}
-            {%- for parent in graph.nodes[id].depends_on.nodes -%}
+            {%- set node = graph.nodes[id] -%}
+            {#- What every run makes anew has no history. -#}
+            {%- set keeps_history = node.config.materialized == 'incremental' and not node.config.full_refresh -%}
+            {%- for parent in node.depends_on.nodes if keeps_history -%}
                 {%- if parent in (
                     'model.driftline.stg_raw__prediction_events',
                     'model.driftline.stg_raw__label_events',
-                ) and graph.nodes[id].config.materialized == 'incremental' -%}
-                    {%- do refreshed.append(graph.nodes[id].name) -%}
+                    'model.driftline.stg_raw__messages',
+                ) -%}
+                    {%- do refreshed.append(node.name) -%}
                 {%- endif -%}
             {%- endfor -%}
         {%- endfor -%}

@@ -22,11 +22,12 @@ from tests.golden_files import assert_golden
 
 GOLDEN = Path(__file__).parent / "golden" / "models_on_cluster.sql"
 
-# A seed, a view, a table, one that is appended to and one that is sharded; the adapter's own test
-# has those of Python and those that are replaced by key.
+# A seed, a view, a table, one that is appended to and two that are sharded, one of them made anew
+# by each run; the adapter's own test has those of Python and those that are replaced by key.
 REPRESENTATIVES = (
     "segment_sets",
     "stg_raw__label_events",
+    "int_judged_label_events",
     "int_run_ledger",
     "fct_retraining_runs",
     "int_label_events",
@@ -101,7 +102,7 @@ def test_statements_for_a_cluster_are_those_reviewed(front: ClusterFront, tmp_pa
         database=warehouse.database,
         store=None,
     )
-    assert erasure.run().marts == {"int_label_events": 10}
+    assert erasure.run().marts == {"int_judged_label_events": 10, "int_label_events": 10}
     changed = {
         text.partition(" where ")[0].partition(" delete")[0].partition("update")[0].strip()
         for text in front.statements
@@ -113,6 +114,7 @@ def test_statements_for_a_cluster_are_those_reviewed(front: ClusterFront, tmp_pa
             (warehouse.raw_database, "prediction_events_local", f" on cluster `{CLUSTER}`"),
             (warehouse.raw_database, "label_events_local", f" on cluster `{CLUSTER}`"),
             (warehouse.raw_database, "replays", ""),
+            (warehouse.database, "int_judged_label_events_local", f" on cluster `{CLUSTER}`"),
             (warehouse.database, "int_label_events_local", f" on cluster `{CLUSTER}`"),
         )
     }

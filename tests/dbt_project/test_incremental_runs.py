@@ -18,12 +18,14 @@ _DEADLINE = 180.0
 
 
 def incremental_models(warehouse: Warehouse) -> list[str]:
-    """Name the incremental models of the project as dbt parsed it."""
+    """Name the incremental models of the project that keep their rows, as dbt parsed it."""
     manifest = json.loads((warehouse.target / "manifest.json").read_text())
     return sorted(
         node["name"]
         for node in manifest["nodes"].values()
-        if node["config"]["materialized"] == "incremental" and node["name"] != "int_run_ledger"
+        if node["config"]["materialized"] == "incremental"
+        and not node["config"]["full_refresh"]
+        and node["name"] != "int_run_ledger"
     )
 
 

@@ -12,7 +12,7 @@
 
 with judged as (
 
-    {{ judged_events('stg_raw__prediction_events', columns ~ ', reject_reason') }}
+    {{ judged_events('prediction_events', columns ~ ', reject_reason') }}
 
 ),
 

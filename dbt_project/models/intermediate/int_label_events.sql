@@ -12,7 +12,7 @@
 
 with judged as (
 
-    {{ judged_events('stg_raw__label_events', columns ~ ', reject_reason') }}
+    {{ judged_events('label_events', columns ~ ', reject_reason') }}
 
 ),
 

@@ -18,13 +18,13 @@
 
 with judged_predictions as (
 
-    {{ judged_events('stg_raw__prediction_events', columns) }}
+    {{ judged_events('prediction_events', columns) }}
 
 ),
 
 judged_labels as (
 
-    {{ judged_events('stg_raw__label_events', columns) }}
+    {{ judged_events('label_events', columns) }}
 
 ),
 

@@ -8,29 +8,16 @@
     order_by='(event_type, topic, event_hour)',
 ) }}
 
-with prediction_events as (
+with messages as (
 
-    select
-        'prediction' as event_type, topic, toStartOfHour(kafka_timestamp, 'UTC') as event_hour, landed_at
-    from {{ ref('stg_raw__prediction_events') }}
-    where corrected_by = ''
-
-),
-
-label_events as (
-
-    select
-        'label' as event_type, topic, toStartOfHour(kafka_timestamp, 'UTC') as event_hour, landed_at
-    from {{ ref('stg_raw__label_events') }}
-    where corrected_by = ''
+    select event_type, topic, toStartOfHour(kafka_timestamp, 'UTC') as event_hour, landed_at
+    from {{ ref('stg_raw__messages') }}
 
 ),
 
 touched_hours as (
 
-    select distinct {{ key }} from prediction_events where landed_at > {{ landed_since_last_run() }}
-    union distinct
-    select distinct {{ key }} from label_events where landed_at > {{ landed_since_last_run() }}
+    select distinct {{ key }} from messages where landed_at > {{ landed_since_last_run() }}
     union distinct
     select distinct event_type, topic, toStartOfHour(kafka_timestamp, 'UTC') as event_hour
     from {{ ref('int_rejected_events') }}
@@ -38,34 +25,15 @@ touched_hours as (
 
 ),
 
-counted_predictions as (
+counted as (
 
     select {{ key }}, count() as event_count
-    from prediction_events
+    from messages
     where
         -- The hour alone prunes by the raw table's index.
         event_hour in (select touched_hours.event_hour from touched_hours)
         and ({{ key }}) in (select * from touched_hours)
     group by {{ key }}
-
-),
-
-counted_labels as (
-
-    select {{ key }}, count() as event_count
-    from label_events
-    where
-        event_hour in (select touched_hours.event_hour from touched_hours)
-        and ({{ key }}) in (select * from touched_hours)
-    group by {{ key }}
-
-),
-
-counted as (
-
-    select * from counted_predictions
-    union all
-    select * from counted_labels
 
 ),
 
