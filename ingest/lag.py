@@ -67,6 +67,7 @@ class LagReader:
         """Give the offsets of one partition; raises KafkaException where the broker is silent."""
         at = TopicPartition(topic, partition)
         with self._asking():
+            self._learn_leaders([topic])
             low, high = self._consumer.get_watermark_offsets(at, timeout=_BROKER_SECONDS)
             found = self._consumer.committed([at], timeout=_BROKER_SECONDS)[0]
         # An error of the partition is in its place, not raised.
@@ -83,12 +84,14 @@ class LagReader:
 
         Raises KafkaException where the broker does not answer.
         """
+        asked = list(partitions)
         with self._asking():
+            self._learn_leaders({topic for topic, _ in asked})
             return {
                 (topic, number): self._consumer.get_watermark_offsets(
                     TopicPartition(topic, number), timeout=_BROKER_SECONDS
                 )[1]
-                for topic, number in partitions
+                for topic, number in asked
             }
 
     def lag(self) -> Mapping[tuple[str, int], int]:
@@ -105,6 +108,15 @@ class LagReader:
                 .partitions
             ]
         return {(topic, number): self.bounds(topic, number).lag for topic, number in partitions}
+
+    def _learn_leaders(self, topics: Iterable[str]) -> None:
+        """Ask who leads the partitions now.
+
+        librdkafka (2.16) asks the leader that it has heard of last for offsets. Where that died
+        since, it waits for it alone, although every other broker knows the new one.
+        """
+        for topic in topics:
+            self._consumer.list_topics(topic, timeout=_BROKER_SECONDS)
 
     @contextmanager
     def _asking(self) -> Iterator[None]:

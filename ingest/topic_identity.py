@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from ingest.broker_errors import BrokerErrors
 
 _MOCK_CLUSTER = "mockCluster"
 _ZERO_IDS = ("", "AAAAAAAAAAAAAAAAAAAAAA")
+# A question that is open for so long may be waiting for a node that has died.
+_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -63,14 +66,8 @@ class TopicIdentities:
         return TopicIdentity(cluster, self._topic_id(topic) or cluster)
 
     def _topic_id(self, topic: str) -> str:
-        described = self._client.describe_topics(
-            TopicCollection([topic]), request_timeout=self._timeout
-        )
         try:
-            topic_id = str(described[topic].result(self._timeout).topic_id)
-        except TimeoutError:
-            # The future's own, where the client did not notice in time: no answer, all the same.
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+            topic_id = self._described_id(topic)
         except KafkaException as error:
             # Only a broker that cannot know: any other error must not change the identity.
             if error.args[0].code() in (
@@ -80,3 +77,20 @@ class TopicIdentities:
                 return ""
             raise
         return "" if topic_id in _ZERO_IDS else topic_id
+
+    def _described_id(self, topic: str) -> str:
+        deadline = time.monotonic() + self._timeout
+        described = self._client.describe_topics(
+            TopicCollection([topic]), request_timeout=self._timeout
+        )[topic]
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return str(described.result(min(left, _PATIENCE_SECONDS)).topic_id)
+            except TimeoutError:
+                # The future's own: its request's comes as KafkaException.
+                if left <= _PATIENCE_SECONDS:
+                    raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+                # librdkafka (2.16) waits for the controller that it has heard of last, although
+                # that has died, connecting without a pause. Told of another one it asks that.
+                self._client.list_topics(timeout=left)

@@ -15,7 +15,8 @@ from ingest.batches import BatchLimits
 from ingest.lag import LagReader
 from ingest.loader import Loader
 from ingest.raw_tables import PREDICTION_EVENTS
-from tests.faults.conftest import SESSION_SECONDS, SMALL, FaultSystems
+from ingest.topic_identity import TopicIdentities
+from tests.faults.conftest import PARTITIONS, SESSION_SECONDS, SMALL, FaultSystems
 from tests.ingest.loading import DEADLINE, running, wait_for
 from tests.kafka.admin import Committed
 
@@ -286,3 +287,26 @@ def test_leaders_and_coordinators_that_die_in_turn(replicated: FaultSystems) -> 
             wait_for(partial(is_in_sync, systems))
     systems.load()
     systems.assert_exact()
+
+
+def test_nodes_that_die_while_nobody_asks_are_not_asked_again(replicated: FaultSystems) -> None:
+    systems = replicated
+    systems.send(300)
+    with LagReader(systems.kafka) as reader:
+        # Each knows one node of the three as controller, by chance: some know the one that dies.
+        identities = [TopicIdentities(systems.kafka.client_configuration()) for _ in range(6)]
+
+        def answers() -> list[Any]:
+            return [
+                *(each.of(systems.topic) for each in identities),
+                *(reader.bounds(systems.topic, number) for number in range(PARTITIONS)),
+            ]
+
+        before = answers()
+        leader = systems.cluster.leader(systems.topic)
+        systems.cluster.kill(leader)
+        wait_for(partial(has_another_leader, systems, leader))
+        # An asker that waits for the dead raises when its 10 s are over.
+        assert answers() == before
+    systems.cluster.start_node(leader)
+    wait_for(partial(is_in_sync, systems))
