@@ -8,6 +8,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Three keep two cores busy: one of them waits, for a page, a broker or a deadline. Each has servers of its own.
+WORKERS ?= 3
 # Tests that have targets of their own.
 LONG := faults or thorough or conformance
 
@@ -32,14 +34,14 @@ demo: $(INSTALLED) ## Run the flights demo: sandbox, training, replay, dbt, repo
 up: $(INSTALLED) ## Serve sandbox, loader, Dagster's UI and dashboard until Ctrl-C
 	$(BIN)/driftline up
 
-test: lint ## Lint, then run every test, two at a time
-	$(BIN)/pytest -m 'not ($(LONG))' -n 2 --dist loadgroup --no-loadscope-reorder --durations 15
+test: lint ## Lint, then run every test, WORKERS at a time
+	$(BIN)/pytest -m 'not ($(LONG))' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --durations 15
 
 test-fast: $(INSTALLED) ## Run the tests that need seconds only
-	$(BIN)/pytest -m 'not (slow or $(LONG))' -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -m 'not (slow or $(LONG))' -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 test-thorough: $(INSTALLED) ## Many more orders of arrival and cuts into runs
-	$(BIN)/pytest -m thorough -n 2 --dist loadgroup --durations 15
+	$(BIN)/pytest -m thorough -n $(WORKERS) --dist loadgroup --durations 15
 
 test-faults: $(INSTALLED) ## Kill, suspend and starve the loader, Apache Kafka and ClickHouse: the whole failure matrix
 	$(BIN)/pytest -m faults --durations 15

@@ -60,7 +60,8 @@ class DriftMart:
         """Give columns of the mart, one element for each row of `windows`, in its order."""
         self._put(windows)
         found = self.warehouse.client.query_arrow(
-            f"select {', '.join(columns)} from ({self.compiled}) order by "
+            f"select {', '.join(columns)} from ({self.compiled}) "
+            "where comparison = 'baseline' order by "
             "toUInt32(feature_name), toUInt32OrZero(toString(segment_value)), window_start"
         )
         if found.num_rows != len(windows.day):

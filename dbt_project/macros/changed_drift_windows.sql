@@ -2,9 +2,10 @@
     counts or labels changed, those that were still open at their last computation and are over by now,
     and those whose labels are complete by now, or no longer since labels are given more time. -#}
 {% macro changed_drift_windows(granularity) -%}
-    {{ touched_windows(granularity) }}
-    union distinct
-    {{ touched_windows(granularity, 'int_label_histograms_hourly') }}
+    {{ touched_windows(
+        granularity,
+        ['int_feature_histograms_hourly', 'int_label_histograms_hourly', 'int_service_hourly']
+    ) }}
     {#- While parsing, every reference counts. -#}
     {%- if not execute or is_incremental() %}
     union distinct

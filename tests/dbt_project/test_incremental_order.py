@@ -35,37 +35,39 @@ shares = st.floats(0, 1, allow_nan=False)
 arrivals = st.builds(Arrival, st.integers(0, 2**32 - 1), st.tuples(shares, shares))
 
 
-_EVERY_ORDER = given(
-    plans=st.lists(arrivals, min_size=8, max_size=8, unique_by=lambda one: one.seed),
-    overlap_minutes=st.sampled_from([0, 15]),
-    merges=st.booleans(),
-)
+# In the last run of the fifth story, a window loses its only prediction and its baseline at once.
+HARD_ORDERS = [
+    Arrival(842, (0.275, 0.0)),
+    Arrival(901290, (0.0, 0.149)),
+    Arrival(103, (0.0, 0.687)),
+    Arrival(150, (0.0, 0.125)),
+    Arrival(0, (0.555, 0.1)),
+    Arrival(245436, (0.0, 0.374)),
+    Arrival(33403, (0.659, 0.88)),
+    Arrival(564, (0.999, 0.56)),
+]
 
 
-def _rounds(count: int) -> settings:
-    """Try so many rounds; eight histories a round share the runs."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.explicit, Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-
-
-@_rounds(1)
-@_EVERY_ORDER
-def test_any_order_in_any_cut_gives_the_marts_of_one_run_in_order(
-    replay: Replay, plans: list[Arrival], overlap_minutes: int, merges: bool
-) -> None:
-    assert_same_marts(replay, plans, overlap_minutes, merges)
+def test_another_order_in_three_cuts_gives_the_marts_of_one_run_in_order(replay: Replay) -> None:
+    assert_same_marts(replay, HARD_ORDERS, overlap_minutes=15, merges=True)
 
 
 @pytest.mark.thorough
 @pytest.mark.timeout(3600)
-@_rounds(8)
-@_EVERY_ORDER
+@settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+# Eight histories, one of each story, share the runs of a round.
+@given(
+    plans=st.lists(arrivals, min_size=8, max_size=8, unique_by=lambda one: one.seed),
+    overlap_minutes=st.sampled_from([0, 15]),
+    merges=st.booleans(),
+)
 def test_many_orders_in_many_cuts_give_the_marts_of_one_run_in_order(
     replay: Replay, plans: list[Arrival], overlap_minutes: int, merges: bool
 ) -> None:
