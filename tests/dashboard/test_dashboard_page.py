@@ -79,7 +79,7 @@ def test_page_shows_the_marts_and_follows_what_is_chosen(
         seen.click_cell(0, 1)
         seen.wait_for_text("#detail", "city week of 2 Mar 2026")
         assert "feature=city&window=2026-03-02" in seen.page.url
-        assert "string_features" in seen.text("#rows-statement")
+        seen.wait_for_text("#rows-statement", "string_features")
 
         seen.choose("feature", "age")
         seen.wait_for_text("#detail", "age week of 2 Mar 2026")
@@ -88,7 +88,7 @@ def test_page_shows_the_marts_and_follows_what_is_chosen(
 
         seen.choose("segment", "channel")
         seen.wait_for_text("#drift-note", "3 cells: 0 drift")
-        assert "segments['channel'] = 'web'" in seen.text("#rows-statement")
+        seen.wait_for_text("#rows-statement", "segments['channel'] = 'web'")
         seen.choose("value", "shop|floor")
         seen.wait_for_text("#drift-message", "Nothing was compared")
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from ingest.event_producer import EventProducer, producer_configuration
 from ingest.spill import CRASH_POINTS, Spill, SpillSettings
+from tests.ingest.test_prediction_logger import NOWHERE
 
 MIB = 1024 * 1024
 
@@ -31,9 +32,12 @@ def main() -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             passes_left -= 1
 
+    # Where a broker listens nothing is to be given up, however slow the machine is.
+    timeout_ms = 1_000 if broker == NOWHERE else 30_000
+    overrides = {"message.timeout.ms": timeout_ms, "log_level": 0}
     events = EventProducer(
         topic,
-        producer_configuration(broker, overrides={"message.timeout.ms": 1000, "log_level": 0}),
+        producer_configuration(broker, overrides=overrides),
         headers=[],
         identify=lambda key, _: key.decode(),
         max_queue_bytes=64 * MIB,
