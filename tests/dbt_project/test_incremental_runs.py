@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
 
-from tests.dbt_project.conftest import Replay
+from tests.dbt_project.conftest import MakeWarehouse, Replay
+from tests.dbt_project.drift_oracle import Row
 from tests.dbt_project.event_stories import land_happenings
 from tests.dbt_project.mart_comparison import differences, read_marts
-from tests.dbt_project.warehouse import Warehouse
+from tests.dbt_project.warehouse import Message, Warehouse
 
 pytestmark = pytest.mark.slow
 _DEADLINE = 180.0
@@ -54,6 +56,33 @@ def test_run_without_new_rows_touches_nothing(replay: Replay) -> None:
     replay.in_order.run()
     assert contents(replay.in_order, models) == before
     assert differences(read_marts(replay.in_order), replay.expected) == []
+
+
+def test_event_waits_for_every_model_that_reads_it(make_warehouse: MakeWarehouse) -> None:
+    """However often events are judged anew meanwhile, and with no overlap that would hide a gap."""
+    warehouse = make_warehouse("waiting_events", variables={"landing_overlap_minutes": 0})
+    readers = ("int_predictions", "int_duplicate_predictions", "int_rejected_events")
+
+    def read_by(model: str) -> int:
+        [found] = warehouse.query(f"select count() as events from {{database}}.{model}")
+        return int(found["events"])
+
+    def land() -> None:
+        warehouse.land_rows("shop", "1", [Row({"x": 1.0}, datetime(2025, 1, 1, tzinfo=UTC))])
+        warehouse.land([Message("predictions", b"broken")])
+
+    land()
+    warehouse.run("--select", *(f"+{model}" for model in readers))
+    land()
+    warehouse.run("--select", "int_judged_prediction_events")
+    land()
+    warehouse.run("--select", "int_judged_prediction_events")
+    warehouse.run("--select", "int_rejected_events")
+    assert [read_by(model) for model in readers] == [1, 0, 3]
+    land()
+    warehouse.run("--select", "+int_rejected_events")
+    warehouse.run("--select", *(f"+{model}" for model in readers))
+    assert [read_by(model) for model in readers] == [1, 3, 4]
 
 
 # Models that are killed while they insert; those of a round do not depend on one another.
