@@ -1,4 +1,4 @@
-{#- Post-hook beside delete_insert by hour: a touched hour that has no rows any more is removed here. -#}
+{#- For remove_vanished, beside delete_insert by hour: a touched hour that has no rows any more is removed here. -#}
 {% macro delete_vanished_hours() -%}
     {%- if is_incremental() -%}
         delete from {{ this }}

@@ -1,4 +1,4 @@
-{#- Post-hook beside delete_insert, which replaces only the windows that have new rows: a changed window
+{#- For remove_vanished, beside delete_insert, which replaces only the windows that have new rows: a changed window
     that has none any more is removed here, and an empty window that is no longer expected. -#}
 {% macro delete_vanished_performance(granularity) -%}
     {%- if is_incremental() -%}

@@ -1,4 +1,4 @@
-{#- Post-hook beside delete_insert, which replaces only the windows that have new rows: a touched window
+{#- For remove_vanished, beside delete_insert, which replaces only the windows that have new rows: a touched window
     that has none any more is removed here. -#}
 {% macro delete_vanished_windows(granularity) -%}
     {%- if is_incremental() -%}

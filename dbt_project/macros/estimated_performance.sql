@@ -16,13 +16,9 @@ window_scores as (
     from {{ ref('int_service_hourly_latest') }}
     where
         notEmpty(score_buckets)
-        and predicted_hour >= (
-            select ifNull(min(touched_windows.window_start), toDateTime(0, 'UTC')) from touched_windows
-        )
-        and (model_name, model_version, {{ window_start('predicted_hour', granularity) }}) in (
-            select touched_windows.model_name, touched_windows.model_version, touched_windows.window_start
-            from touched_windows
-        )
+        and predicted_hour >= arrayMin(touched_windows.3)
+        and (model_name, model_version, {{ window_start('predicted_hour', granularity) }})
+        in touched_windows
     group by {{ key }}
 
 ),

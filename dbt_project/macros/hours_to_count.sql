@@ -1,6 +1,6 @@
 {#- The hours to recount under bins: those of hours_to_recount, and of a new baseline, from the CTE
     `active_baselines`, those that were predicted before it came, back to a stated horizon. -#}
-{% macro hours_to_count(predictions='int_predictions') -%}
+{% macro hours_to_count(predictions) -%}
     {{ hours_to_recount(predictions) }}
     union distinct
     select distinct

@@ -8,21 +8,8 @@
     'prevalence', 'pr_auc', 'log_loss', 'brier', 'ece', 'macro_f1', 'weighted_f1', 'macro_auc', 'rmse',
     'mape', 'r2',
 ] -%}
-with expected_windows as (
-
-    {{ expected_performance_windows(granularity) }}
-
-),
-
-changed_windows as (
-
-    {{ changed_performance_windows(granularity) }}
-
-),
-
-touched_windows as (
-
-    select model_name, model_version, window_start from changed_windows
+{%- set touched_windows -%}
+    select model_name, model_version, window_start from ({{ changed_performance_windows(granularity) }})
     union distinct
     select model_name, model_version, window_start from expected_windows
     {% if is_incremental() -%}
@@ -30,8 +17,14 @@ touched_windows as (
         select stored.model_name, stored.model_version, stored.window_start from {{ this }} as stored
     )
     {%- endif %}
+{%- endset -%}
+with expected_windows as (
+
+    {{ expected_performance_windows(granularity) }}
 
 ),
+
+{{ windows_as_constant(touched_windows) }} as touched_windows,
 
 configured_models as (
 
@@ -67,13 +60,9 @@ service as (
         sum(prediction_count) as prediction_count
     from {{ ref('int_service_hourly_latest') }}
     where
-        predicted_hour >= (
-            select ifNull(min(touched_windows.window_start), toDateTime(0, 'UTC')) from touched_windows
-        )
-        and (model_name, model_version, {{ window_start('predicted_hour', granularity) }}) in (
-            select touched_windows.model_name, touched_windows.model_version, touched_windows.window_start
-            from touched_windows
-        )
+        predicted_hour >= arrayMin(touched_windows.3)
+        and (model_name, model_version, {{ window_start('predicted_hour', granularity) }})
+        in touched_windows
     group by {{ key }}
     having prediction_count > 0
 
@@ -86,10 +75,7 @@ labeled as (
     where
         granularity = '{{ granularity }}'
         and labeled_count > 0
-        and (model_name, model_version, window_start) in (
-            select touched_windows.model_name, touched_windows.model_version, touched_windows.window_start
-            from touched_windows
-        )
+        and (model_name, model_version, window_start) in touched_windows
 
 ),
 
@@ -97,10 +83,7 @@ empty_windows as (
 
     select model_name, model_version, 'all' as segment_key, 'all' as segment_value, window_start
     from expected_windows
-    where (model_name, model_version, window_start) in (
-        select touched_windows.model_name, touched_windows.model_version, touched_windows.window_start
-        from touched_windows
-    )
+    where (model_name, model_version, window_start) in touched_windows
 
 ),
 
@@ -144,9 +127,9 @@ orphans as (
         {{ window_start('observed_at', granularity) }} as window_start,
         count() as orphan_label_count
     from {{ ref('int_performance_orphan_labels_latest') }}
-    where (model_name, {{ window_start('observed_at', granularity) }}) in (
-        select touched_windows.model_name, touched_windows.window_start from touched_windows
-    )
+    where
+        (model_name, {{ window_start('observed_at', granularity) }})
+        in arrayMap(touched -> (touched.1, touched.3), touched_windows)
     group by model_name, window_start
 
 ),

@@ -2,21 +2,8 @@
     defined in docs/metrics.md. The unit of recomputation is a window of a model with all its versions. -#}
 {% macro service(granularity) -%}
 {%- set key = 'model_name, model_version, segment_key, segment_value, window_start' -%}
-with expected_windows as (
-
-    {{ expected_performance_windows(granularity) }}
-
-),
-
-changed_windows as (
-
-    {{ changed_service_windows(granularity) }}
-
-),
-
-touched_windows as (
-
-    select model_name, window_start from changed_windows
+{%- set touched_windows -%}
+    select model_name, window_start from ({{ changed_service_windows(granularity) }})
     union distinct
     select model_name, window_start from expected_windows
     {% if is_incremental() -%}
@@ -24,8 +11,14 @@ touched_windows as (
         select stored.model_name, stored.model_version, stored.window_start from {{ this }} as stored
     )
     {%- endif %}
+{%- endset -%}
+with expected_windows as (
+
+    {{ expected_performance_windows(granularity) }}
 
 ),
+
+{{ windows_as_constant(touched_windows, ['model_name', 'window_start']) }} as touched_windows,
 
 hourly as (
 
@@ -35,9 +28,7 @@ hourly as (
     from {{ ref('int_service_hourly_latest') }}
     where
         -- Prunes; the windows themselves are picked below.
-        predicted_hour >= (
-            select ifNull(min(touched_windows.window_start), toDateTime(0, 'UTC')) from touched_windows
-        )
+        predicted_hour >= arrayMin(touched_windows.2)
 
 ),
 
@@ -54,9 +45,7 @@ summed as (
         max(last_predicted_at) as last_predicted_at
     from hourly
     where
-        (model_name, window_start) in (
-            select touched_windows.model_name, touched_windows.window_start from touched_windows
-        )
+        (model_name, window_start) in touched_windows
     group by {{ key }}
 
 ),
@@ -66,9 +55,7 @@ empty_windows as (
     select model_name, model_version, window_start
     from expected_windows
     where
-        (model_name, window_start) in (
-            select touched_windows.model_name, touched_windows.window_start from touched_windows
-        )
+        (model_name, window_start) in touched_windows
         and (model_name, model_version, window_start) not in (
             select summed.model_name, summed.model_version, summed.window_start from summed
         )

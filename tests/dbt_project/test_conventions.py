@@ -269,3 +269,13 @@ def test_no_model_reads_the_clock(models: list[Node]) -> None:
         for model in models
         if clock.search(_without_comments(model["raw_code"])) and model["name"] not in allowed
     )
+
+
+def test_run_is_recorded_after_all_else_that_it_does(models: list[Node]) -> None:
+    """A hook of a model's own would come after the ledger's; a run can die between the two."""
+    expected = ["{{ remove_vanished() }}", "{{ record_run_version() }}"]
+    assert not offenders(
+        model["name"]
+        for model in models
+        if [hook["sql"] for hook in model["config"]["post-hook"]] != expected
+    )

@@ -6,6 +6,9 @@
     order_by='(baseline_id, segment_key, segment_value)',
 ) }}
 
+{% if is_up_to_date(baselines_to_recount()) -%}
+select * from {{ this }} where false
+{%- else -%}
 with recounted as (
 
     {{ baselines_to_recount() }}
@@ -90,3 +93,4 @@ final as (
 )
 
 select * from final
+{%- endif %}

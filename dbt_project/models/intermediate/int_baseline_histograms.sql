@@ -5,6 +5,12 @@
     order_by='(baseline_id, segment_key, segment_value, feature_name)',
 ) }}
 
+{% set recounted_baselines -%}
+select baseline_id from {{ ref('int_baseline_histograms_daily') }} where run_version > {{ last_run_version() }}
+{%- endset %}
+{% if is_up_to_date(recounted_baselines) -%}
+select * from {{ this }} where false
+{%- else -%}
 with daily as (
 
     select * from {{ ref('int_baseline_histograms_daily_latest') }}
@@ -39,3 +45,4 @@ final as (
 )
 
 select * from final
+{%- endif %}

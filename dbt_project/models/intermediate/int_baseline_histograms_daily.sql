@@ -8,6 +8,9 @@
     query_settings={'optimize_on_insert': 0},
 ) }}
 
+{% if is_up_to_date(baselines_to_recount()) -%}
+select * from {{ this }} where false
+{%- else -%}
 with entries as (
 
     select
@@ -47,3 +50,4 @@ final as (
 )
 
 select * from final
+{%- endif %}

@@ -5,7 +5,7 @@
     incremental_strategy='delete_insert',
     unique_key=['model_name', 'model_version', 'predicted_hour'],
     order_by='(model_name, model_version, predicted_hour, segment_key, segment_value)',
-    post_hook="{{ delete_vanished_hours() }}",
+    meta={'vanished': ['delete_vanished_hours']},
 ) }}
 
 with touched_hours as (

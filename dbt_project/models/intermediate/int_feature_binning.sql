@@ -8,6 +8,9 @@
     order_by='(baseline_id, feature_name)',
 ) }}
 
+{% if is_up_to_date(baselines_to_recount()) -%}
+select * from {{ this }} where false
+{%- else -%}
 with entries as (
 
     select
@@ -293,3 +296,4 @@ final as (
 )
 
 select * from final
+{%- endif %}

@@ -3,7 +3,7 @@
     incremental_strategy='delete_insert',
     unique_key=['model_name', 'model_version', 'window_start'],
     order_by='(model_name, model_version, window_start, segment_key, segment_value, feature_name)',
-    post_hook="{{ delete_vanished_windows('day') }}",
+    meta={'vanished': ['delete_vanished_windows', 'day']},
 ) }}
 
 with touched_windows as (

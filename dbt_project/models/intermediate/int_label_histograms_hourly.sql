@@ -11,6 +11,7 @@
     partition_by='toYYYYMM(predicted_hour)',
     indexes=[{'name': 'run_version_range', 'definition': 'run_version TYPE minmax GRANULARITY 1'}],
     query_settings={'throw_on_max_partitions_per_insert_block': 0, 'optimize_on_insert': 0},
+    meta={'vanished': ['mark_vanished_histograms', 'int_labeled_predictions']},
 ) }}
 
 with active_baselines as (
@@ -86,6 +87,21 @@ entries as (
 
 {{ feature_histograms('entries', 'label_binning') }},
 
-{{ recounted_hours() }}
+final as (
+
+    select
+        baseline_id,
+        model_name,
+        model_version,
+        bucket as predicted_hour,
+        segment_key,
+        segment_value,
+        feature_name,
+        {{ histogram_columns() }},
+        toUInt8(0) as is_deleted,
+        {{ run_version() }} as run_version
+    from histograms
+
+)
 
 select * from final

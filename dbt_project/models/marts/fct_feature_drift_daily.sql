@@ -5,7 +5,7 @@
     order_by='''(
         model_name, model_version, comparison, window_start, segment_key, segment_value, feature_name
     )''',
-    post_hook="{{ delete_vanished_windows('day') }}",
+    meta={'vanished': ['delete_vanished_windows', 'day']},
 ) }}
 
 {{ feature_drift('day') }}

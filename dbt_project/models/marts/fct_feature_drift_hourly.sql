@@ -5,7 +5,7 @@
     order_by='''(
         model_name, model_version, comparison, window_start, segment_key, segment_value, feature_name
     )''',
-    post_hook="{{ delete_vanished_windows('hour') }}",
+    meta={'vanished': ['delete_vanished_windows', 'hour']},
 ) }}
 
 {{ feature_drift('hour') }}

@@ -5,7 +5,7 @@
     order_by='''(
         model_name, model_version, comparison, window_start, segment_key, segment_value, feature_name
     )''',
-    post_hook="{{ delete_vanished_windows('month') }}",
+    meta={'vanished': ['delete_vanished_windows', 'month']},
 ) }}
 
 {{ feature_drift('month') }}

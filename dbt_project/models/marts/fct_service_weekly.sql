@@ -3,7 +3,7 @@
     incremental_strategy='delete_insert',
     unique_key=['model_name', 'window_start'],
     order_by='(model_name, window_start, model_version, segment_key, segment_value)',
-    post_hook="{{ delete_vanished_service('week') }}",
+    meta={'vanished': ['delete_vanished_service', 'week']},
 ) }}
 
 {{ service('week') }}

@@ -43,6 +43,7 @@ def test_table_is_replaced_whole_and_other_models_read_it(project: Project) -> N
     assert project.tables() == {"numbers_model", "doubled", "total"}
 
 
+@pytest.mark.conformance
 def test_engine_order_partition_ttl_settings_and_indexes_are_those_configured(
     project: Project,
 ) -> None:
@@ -143,6 +144,7 @@ def test_incremental_strategy_keeps_and_replaces_the_right_rows(
     assert project.rows("history") == [(1, 1), (1, 1), (2, 1)]
 
 
+@pytest.mark.conformance
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -166,6 +168,7 @@ def test_wrong_incremental_configuration_fails_before_the_model_runs(
     assert message in project.fail("history")
 
 
+@pytest.mark.conformance
 def test_new_column_follows_on_schema_change(project: Project) -> None:
     project.write(
         "growing.py",
@@ -293,6 +296,7 @@ def test_columns_that_do_not_fit_the_yaml_are_named(project: Project) -> None:
     assert "checked" not in project.tables()
 
 
+@pytest.mark.conformance
 def test_declared_type_that_is_none_fails_before_the_model_runs(project: Project) -> None:
     project.write(
         "checked.py",
@@ -451,6 +455,7 @@ def test_empty_result_gives_an_empty_table_of_the_declared_types(
     assert project.types("nobody") == {"n": "Int32", "at": "DateTime('UTC')"}
 
 
+@pytest.mark.conformance
 def test_types_follow_from_the_data_where_none_are_declared(project: Project) -> None:
     project.write(
         "inferred.py",
@@ -482,6 +487,7 @@ def test_types_follow_from_the_data_where_none_are_declared(project: Project) ->
     }
 
 
+@pytest.mark.conformance
 def test_column_of_nulls_without_a_declared_type_is_refused(project: Project) -> None:
     project.write(
         "unknown.py",
@@ -546,6 +552,7 @@ def test_lazy_relation_reads_only_what_is_asked_for(project: Project) -> None:
     assert len(project.rows("reading")) == 24
 
 
+@pytest.mark.conformance
 def test_source_config_this_and_session_are_given(project: Project) -> None:
     project.client.command(f"create database {project.database}")
     project.client.command(
@@ -579,6 +586,7 @@ def test_source_config_this_and_session_are_given(project: Project) -> None:
     assert project.rows("given") == [(22,)]
 
 
+@pytest.mark.conformance
 def test_stream_of_tables_is_written_while_another_is_read(project: Project) -> None:
     project.write(
         "many.sql", "{{ config(materialized='table') }} select number as n from numbers(600000)"
@@ -601,6 +609,7 @@ def test_stream_of_tables_is_written_while_another_is_read(project: Project) -> 
     assert project.rows("streamed", "count(), sum(n)") == [(600_000, 600_000 * 599_999)]
 
 
+@pytest.mark.conformance
 def test_relation_that_is_returned_is_streamed_with_nulls_that_come_late(project: Project) -> None:
     project.write(
         "many.sql",
@@ -625,6 +634,7 @@ def test_relation_that_is_returned_is_streamed_with_nulls_that_come_late(project
     ]
 
 
+@pytest.mark.conformance
 def test_many_small_frames_become_few_parts_and_stay_few_in_memory(project: Project) -> None:
     project.write(
         "trickling.py",
@@ -679,6 +689,7 @@ def test_models_run_beside_each_other(clickhouse_server: ClickHouseProcess, tmp_
     project.client.command(f"drop database {project.database}")
 
 
+@pytest.mark.conformance
 def test_sql_models_seeds_snapshots_and_tests_are_those_of_dbt_clickhouse(project: Project) -> None:
     (project.folder / "seeds").mkdir()
     (project.folder / "seeds" / "letters.csv").write_text("id,letter\n1,a\n2,b\n")
@@ -710,6 +721,7 @@ def test_sql_models_seeds_snapshots_and_tests_are_those_of_dbt_clickhouse(projec
         assert project.rows("increment", "letter, is_later") == [("a", is_later), ("b", is_later)]
 
 
+@pytest.mark.conformance
 def test_view_of_the_same_name_gives_way_to_a_python_table(project: Project) -> None:
     project.write("thing.sql", "select 1 as n")
     project.succeed()
@@ -748,6 +760,7 @@ def model(dbt, session):
 """
 
 
+@pytest.mark.conformance
 def test_retry_runs_what_failed_and_what_was_skipped(project: Project) -> None:
     project.write("good.sql", "select 1 as n")
     project.write("broken.py", BROKEN_TWICE.replace("ZERO", "0"))
@@ -758,6 +771,7 @@ def test_retry_runs_what_failed_and_what_was_skipped(project: Project) -> None:
     assert project.rows("after") == [(1.0,)]
 
 
+@pytest.mark.conformance
 def test_build_selects_a_python_model_with_its_parents_and_tests(project: Project) -> None:
     project.write("source_rows.sql", NUMBERS)
     project.write(
@@ -786,6 +800,7 @@ def test_build_selects_a_python_model_with_its_parents_and_tests(project: Projec
     assert project.tables() == {"source_rows", "doubled"}
 
 
+@pytest.mark.conformance
 def test_empty_run_gives_python_models_tables_without_rows(project: Project) -> None:
     project.write("outside.sql", NUMBERS)
     project.write(
