@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from bench.findings import Bar, Study, Table
+from bench.peer_environment import PeerFailedError, peer_python, run_peer
 from ingest.baselines import Roles, register_baseline
 from ingest.events import encode_label, encode_prediction
 from tests.dbt_project.warehouse import Message, Warehouse
@@ -25,20 +28,28 @@ BASELINE_ROWS, ROWS_A_WEEK = 20_000, 20_000
 MOST_ERROR = 0.03
 _FIRST = datetime(2025, 1, 6, tzinfo=UTC)
 
+_NANNYML = ("nannyml==0.13.1",)
+
 Values = NDArray[Any]
+# Feature, score, and whether the label is positive.
+Drawn = tuple[Values, Values, Values]
 
 
 def estimated_performance(seed: int) -> list[Study]:
-    """Shift what a model sees, and not what it means: scores stay calibrated.
-
-    Gives nothing where the mart has no estimates.
-    """
+    """Shift what a model sees, and not what it means: scores stay calibrated."""
     generator = np.random.default_rng([seed, 6])
     weeks = [(shift, spread) for spread in SPREADS for shift in SHIFTS]
-    found = _mart(generator, weeks)
-    if not found:
-        return []
-    errors = [abs(row["estimated_auc"] - row["auc"]) for row in found]
+    baseline = _drawn(generator, BASELINE_ROWS, 0.0, 1.0)
+    drawn = [_drawn(generator, ROWS_A_WEEK, *of_week) for of_week in weeks]
+    found = _mart(baseline, drawn)
+    aucs = [row["auc"] for row in found]
+    estimates = {"driftline": [row["estimated_auc"] for row in found]}
+    if (of_nannyml := _nannyml(baseline, drawn)) is not None:
+        estimates[f"NannyML (`{_NANNYML[0]}`)"] = of_nannyml
+    errors = {
+        name: [estimate - auc for estimate, auc in zip(values, aucs, strict=True)]
+        for name, values in estimates.items()
+    }
     return [
         Study(
             title="Performance before labels",
@@ -46,41 +57,80 @@ def estimated_performance(seed: int) -> list[Study]:
                 f"A baseline of {BASELINE_ROWS:,} rows, and weeks of {ROWS_A_WEEK:,} in which the "
                 "feature's mean and spread are others; the model's probabilities stay right. "
                 "`estimated_auc` of `fct_model_performance_weekly`, which labels play no part in, "
-                "beside `auc`, which they decide."
+                "beside `auc`, which they decide. NannyML estimates from the same rows, by CBPE."
             ),
             tables=[
                 Table(
-                    ("mean, spread of the feature", "estimated AUC", "AUC", "difference"),
+                    (
+                        "mean, spread of the feature",
+                        "AUC",
+                        *(
+                            column
+                            for name in estimates
+                            for column in (f"{name}: estimated", "difference")
+                        ),
+                    ),
                     [
                         (
                             f"{shift:+.1f}, {spread}",
-                            f"{row['estimated_auc']:.3f}",
-                            f"{row['auc']:.3f}",
-                            f"{row['estimated_auc'] - row['auc']:+.3f}",
+                            f"{aucs[week]:.3f}",
+                            *(
+                                figure
+                                for name in estimates
+                                for figure in (
+                                    f"{estimates[name][week]:.3f}",
+                                    f"{errors[name][week]:+.3f}",
+                                )
+                            ),
                         )
-                        for (shift, spread), row in zip(weeks, found, strict=True)
+                        for week, (shift, spread) in enumerate(weeks)
                     ],
                 )
             ],
-            bars=[Bar("estimated AUC within 0.03", max(errors), most=MOST_ERROR)],
+            bars=[
+                Bar(
+                    "estimated AUC within 0.03",
+                    max(abs(error) for error in errors["driftline"]),
+                    most=MOST_ERROR,
+                )
+            ],
         )
     ]
 
 
-def _drawn(
-    generator: np.random.Generator, rows: int, shift: float, spread: float
-) -> tuple[Values, Values, Values]:
+def _nannyml(baseline: Drawn, drawn: Sequence[Drawn]) -> list[float] | None:
+    """Give NannyML's estimates; None where it cannot be installed or does not end in time."""
+    python = peer_python("nannyml", _NANNYML)
+    if python is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix="driftline-calibration-") as folder:
+        file = Path(folder) / "drawn.npz"
+        _, score, is_positive = baseline
+        np.savez(
+            file,
+            baseline_score=score,
+            baseline_label=is_positive,
+            score=np.stack([of_week[1] for of_week in drawn]),
+        )
+        try:
+            return list(run_peer(python, "bench.calibration.nannyml_estimates", str(file)))
+        except PeerFailedError as error:
+            sys.stderr.write(f"NannyML is left out: {error}\n")
+            return None
+
+
+def _drawn(generator: np.random.Generator, rows: int, shift: float, spread: float) -> Drawn:
     feature = shift + spread * generator.standard_normal(rows)
     score = 1 / (1 + np.exp(1.0 - 1.5 * feature))
     return feature, score, generator.random(rows) < score
 
 
-def _mart(generator: np.random.Generator, weeks: list[tuple[float, float]]) -> list[dict[str, Any]]:
-    """Give the weekly rows in order; none where this version does not estimate."""
+def _mart(baseline: Drawn, drawn: Sequence[Drawn]) -> list[dict[str, Any]]:
+    """Give the weekly rows in order."""
     with tempfile.TemporaryDirectory(prefix="driftline-calibration-") as folder:
         server = ClickHouseProcess(Path(folder) / "data").start()
         try:
-            end = _FIRST + timedelta(weeks=len(weeks))
+            end = _FIRST + timedelta(weeks=len(drawn))
             warehouse = Warehouse(
                 server,
                 Path(folder),
@@ -88,7 +138,7 @@ def _mart(generator: np.random.Generator, weeks: list[tuple[float, float]]) -> l
                 seeds={"models": ["m,binary,yes,0.5,1,0,,,,"]},
                 variables={"as_of": f"{end:%Y-%m-%d %H:%M:%S}", "baseline_backfill_days": 3650},
             )
-            feature, score, is_positive = _drawn(generator, BASELINE_ROWS, 0.0, 1.0)
+            feature, score, is_positive = baseline
             truth = np.where(is_positive, "yes", "no")
             register_baseline(
                 warehouse.client,
@@ -98,25 +148,19 @@ def _mart(generator: np.random.Generator, weeks: list[tuple[float, float]]) -> l
                 model_version="1",
                 raw_database=warehouse.raw_database,
             )
-            for week, (shift, spread) in enumerate(weeks):
-                warehouse.land(_messages(generator, week, shift, spread))
+            for week, of_week in enumerate(drawn):
+                warehouse.land(_messages(week, of_week))
             warehouse.run("--select", "+fct_model_performance_weekly")
-            table = "{database}.fct_model_performance_weekly"
-            columns = [row["name"] for row in warehouse.query(f"describe table {table}")]
-            if "estimated_auc" not in columns:
-                return []
             return warehouse.query(
-                f"select auc, estimated_auc from {table} where segment_key = 'all' "
-                "order by window_start"
+                "select auc, estimated_auc from {database}.fct_model_performance_weekly "
+                "where segment_key = 'all' order by window_start"
             )
         finally:
             server.stop()
 
 
-def _messages(
-    generator: np.random.Generator, week: int, shift: float, spread: float
-) -> list[Message]:
-    feature, score, is_positive = _drawn(generator, ROWS_A_WEEK, shift, spread)
+def _messages(week: int, drawn: Drawn) -> list[Message]:
+    feature, score, is_positive = drawn
     messages = []
     for number in range(ROWS_A_WEEK):
         at = _FIRST + timedelta(weeks=week, days=7 * number / ROWS_A_WEEK)

@@ -5,28 +5,46 @@
 {%- set key = 'baseline_id, model_name, model_version, window_start, segment_key, segment_value' -%}
 {#- What is before all windows need not be read to know that it is. -#}
 {%- set is_near -%}
-predicted_hour >= arrayMin(windows_to_read.3)
+predicted_hour >= (select min(windows_to_read.window_to_read) from windows_to_read)
 {%- endset %}
-{{ windows_as_constant(changed_drift_windows(granularity)) }} as changed_windows,
+changed_windows as (
 
--- The unit of recomputation; a changed window is also what the next one is compared with.
-arrayFlatten(arrayMap(
-    changed -> [
-        (changed.1, changed.2, 'baseline', changed.3),
-        (changed.1, changed.2, 'previous', changed.3),
-        (changed.1, changed.2, 'previous', {{ window_end('changed.3', granularity) }})
-    ],
-    changed_windows
-)) as families,
+    {{ changed_drift_windows(granularity) }}
 
-arrayFlatten(arrayMap(
-    changed -> [
-        (changed.1, changed.2, {{ previous_window('changed.3', granularity) }}),
-        changed,
-        (changed.1, changed.2, {{ window_end('changed.3', granularity) }})
-    ],
-    changed_windows
-)) as windows_to_read,
+),
+
+-- The unit of recomputation; a changed window is also what the next one is compared with. (ClickHouse
+-- evaluates a CTE anew wherever it is named, so each names the one before it once where that can be.)
+families as (
+
+    select distinct
+        model_name,
+        model_version,
+        (
+            arrayJoin([
+                ('baseline', window_start),
+                ('previous', window_start),
+                ('previous', {{ window_end('window_start', granularity) }})
+            ]) as family
+        ).1 as comparison,
+        family.2 as family_window
+    from changed_windows
+
+),
+
+windows_to_read as (
+
+    select distinct
+        model_name,
+        model_version,
+        arrayJoin([
+            {{ previous_window('window_start', granularity) }},
+            window_start,
+            {{ window_end('window_start', granularity) }}
+        ]) as window_to_read
+    from changed_windows
+
+),
 
 active_baselines as (
 
@@ -106,7 +124,9 @@ windowed as (
         sumForEach(counts_to_sum.bin_counts) as bin_counts
     from counts_to_sum
     where
-        (model_name, model_version, window_of_row) in windows_to_read
+        (model_name, model_version, window_of_row) in (
+            select model_name, model_version, window_to_read from windows_to_read
+        )
     group by {{ key }}, feature_name
 
 ),
@@ -124,8 +144,9 @@ windowed_clusters as (
     from {{ ref('int_clusters_hourly') }} as hourly
     where
         {{ is_near }}
-        and (model_name, model_version, {{ window_start('predicted_hour', granularity) }})
-        in windows_to_read
+        and (model_name, model_version, {{ window_start('predicted_hour', granularity) }}) in (
+            select model_name, model_version, window_to_read from windows_to_read
+        )
     group by model_name, model_version, window_start, segment_key, segment_value
 
 ),
@@ -266,7 +287,9 @@ sides as (
     select *
     from expanded
     where
-        (model_name, model_version, comparison, window_start) in families
+        (model_name, model_version, comparison, window_start) in (
+            select model_name, model_version, comparison, family_window from families
+        )
 
 )
 {%- endmacro %}

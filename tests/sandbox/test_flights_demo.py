@@ -78,6 +78,7 @@ def expected_keys(flights: pd.DataFrame) -> tuple[Counter[str], Counter[str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.timeout(900)
 def test_every_event_lands_once_however_often_and_far_the_demo_ran(
     environment: dict[str, str], flights: pd.DataFrame
