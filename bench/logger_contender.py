@@ -1,8 +1,12 @@
 """One way to log from a model server, called at a steady rate; each call is timed.
 
-`python -m bench.logger_contender CONTENDER SERVERS RATE SECONDS FOLDER [busy]` prints what it saw
-as JSON. It runs under the interpreter that has the contender's client, so it imports nothing else.
-`busy` adds a thread that computes without a pause, as a model in pure Python would.
+`python -m bench.logger_contender CONTENDER SERVERS RATE SECONDS FOLDER MEANWHILE` prints what it
+saw as JSON. It runs under the interpreter that has the contender's client, so it imports nothing
+else. MEANWHILE is what the process does between two calls:
+
+- `predicting`: the calling thread predicts, as a server does that answers so many requests.
+- `sleeping`: it sleeps, so that the core does, too.
+- `other-thread`: it sleeps, while another thread computes without a pause.
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import exp
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +31,8 @@ Finish = Callable[[], Mapping[str, int]]
 TOPIC = "logger-latency"
 _WARM_UP_SECONDS = 1.0
 _FLUSH_SECONDS = 10.0
+_WEIGHTS = [0.1 * number - 1 for number in range(20)]
+_VALUES = [0.5 + 0.01 * number for number in range(20)]
 
 
 def feature_rows(count: int) -> list[dict[str, Any]]:
@@ -214,7 +222,19 @@ CONTENDERS: Mapping[str, Callable[[str, Path], tuple[Log, Finish]]] = {
 }
 
 
-def measure(log: Log, rate: float, seconds: float) -> dict[str, float]:
+def _sleep_until(due: int) -> None:
+    time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
+
+
+def _predict_until(due: int) -> None:
+    """Compute predictions of a logistic regression of 20 features, one after the other."""
+    while time.perf_counter_ns() < due:
+        1 / (1 + exp(-sum(map(mul, _WEIGHTS, _VALUES))))
+
+
+def measure(
+    log: Log, rate: float, seconds: float, wait_until: Callable[[int], None]
+) -> dict[str, float]:
     """Call `log` at the given rate; give percentiles of its duration in microseconds.
 
     A call that comes late is made at once, so a slow contender is offered everything. What it
@@ -239,7 +259,7 @@ def measure(log: Log, rate: float, seconds: float) -> dict[str, float]:
         due = begun + int(number * period)
         now = time.perf_counter_ns()
         if now < due:
-            time.sleep((due - now) / 1e9)
+            wait_until(due)
         elif now > give_up:
             break
         features = rows[number % len(rows)]
@@ -274,11 +294,12 @@ def measure(log: Log, rate: float, seconds: float) -> dict[str, float]:
 
 def main() -> None:
     """Measure one contender."""
-    name, servers, rate, seconds, folder = sys.argv[1:6]
-    if "busy" in sys.argv[6:]:
+    name, servers, rate, seconds, folder, meanwhile = sys.argv[1:]
+    if meanwhile == "other-thread":
         threading.Thread(target=_compute, daemon=True).start()
     log, finish = CONTENDERS[name](servers, Path(folder))
-    found = measure(log, float(rate), float(seconds))
+    wait_until = _predict_until if meanwhile == "predicting" else _sleep_until
+    found = measure(log, float(rate), float(seconds), wait_until)
     sys.stdout.write(json.dumps({**found, **finish()}) + "\n")
 
 

@@ -2,9 +2,11 @@
 
 Each row is one process that calls a logger 5,000 times a second with 20 features and times each
 call: by the clock, and in CPU time of the calling thread, which other processes of the machine do
-not lengthen. Beside PredictionLogger stand what one would take instead, a call that does nothing,
-and a fixed loop, whose percentiles show how unevenly the machine itself runs. The broker is Apache
-Kafka (librdkafka's mock broker where that cannot be had), or a port where nobody listens.
+not lengthen. Between two calls the thread predicts, as that of a model server does; in further rows
+it sleeps, and the core with it, or another thread computes. Beside PredictionLogger stand what one
+would take instead, a call that does nothing, and a fixed loop, whose percentiles show how unevenly
+the machine itself runs. The broker is Apache Kafka (librdkafka's mock broker where that cannot be
+had), or a port where nobody listens.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class Row:
     title: str
     contender: str
     is_broker_up: bool
-    is_busy: bool = False
+    meanwhile: str = "predicting"
     is_judged: bool = False
 
 
@@ -68,13 +70,18 @@ ROWS = (
     Row("kafka-python", "kafka-python", is_broker_up=True),
     Row("kafka-python", "kafka-python", is_broker_up=False),
     Row("json to a file", "json-file", is_broker_up=True),
-    Row("nothing, thread computing", "nothing", is_broker_up=True, is_busy=True),
-    Row("driftline, thread computing", "driftline", is_broker_up=True, is_busy=True),
+    Row("a fixed loop", "fixed-loop", is_broker_up=True, meanwhile="sleeping"),
+    Row("driftline", "driftline", is_broker_up=True, meanwhile="sleeping"),
+    Row("driftline", "driftline", is_broker_up=False, meanwhile="sleeping"),
+    Row("driftline, spilling", "driftline-spilling", is_broker_up=False, meanwhile="sleeping"),
+    Row("json + confluent-kafka", "json-confluent-kafka", is_broker_up=True, meanwhile="sleeping"),
+    Row("nothing", "nothing", is_broker_up=True, meanwhile="other-thread"),
+    Row("driftline", "driftline", is_broker_up=True, meanwhile="other-thread"),
     Row(
-        "json + confluent-kafka, thread computing",
+        "json + confluent-kafka",
         "json-confluent-kafka",
         is_broker_up=True,
-        is_busy=True,
+        meanwhile="other-thread",
     ),
 )
 
@@ -147,9 +154,9 @@ def _measure(
     row: Row, servers: str, rate: float, seconds: float, python: Path
 ) -> Mapping[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        what = [row.contender, servers, str(rate), str(seconds), folder]
+        what = [row.contender, servers, str(rate), str(seconds), folder, row.meanwhile]
         done = subprocess.run(
-            [python, "-m", "bench.logger_contender", *what, *(["busy"] if row.is_busy else [])],
+            [python, "-m", "bench.logger_contender", *what],
             cwd=_PROJECT,
             capture_output=True,
             text=True,
@@ -167,7 +174,7 @@ def _shown(value: float) -> str:
 
 def _table(results: list[tuple[Row, Mapping[str, float]]], title: str) -> Table:
     table = Table(title=title)
-    for name in ("", "broker"):
+    for name in ("", "broker", "meanwhile"):
         table.add_column(name, no_wrap=True)
     for name in (*_COLUMNS, "calls/s", *_COUNTS):
         table.add_column(name, justify="right", no_wrap=True)
@@ -175,6 +182,7 @@ def _table(results: list[tuple[Row, Mapping[str, float]]], title: str) -> Table:
         table.add_row(
             row.title,
             "up" if row.is_broker_up else "down",
+            row.meanwhile,
             *(_shown(found[name]) for name in _COLUMNS),
             f"{found['achieved']:,.0f}",
             *(f"{found[name]:,}" if name in found else "" for name in _COUNTS),
@@ -223,7 +231,12 @@ def main(
     )
     if json_file is not None:
         figures: list[dict[str, Any]] = [
-            {"title": row.title, "is_broker_up": row.is_broker_up, **found}
+            {
+                "title": row.title,
+                "is_broker_up": row.is_broker_up,
+                "meanwhile": row.meanwhile,
+                **found,
+            }
             for row, found in results
         ]
         json_file.write_text(json.dumps(figures, indent=1) + "\n")

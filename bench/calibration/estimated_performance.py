@@ -28,7 +28,8 @@ BASELINE_ROWS, ROWS_A_WEEK = 20_000, 20_000
 MOST_ERROR = 0.03
 _FIRST = datetime(2025, 1, 6, tzinfo=UTC)
 
-_NANNYML = ("nannyml==0.13.1",)
+# It imports statsmodels, and does not ask for it.
+_NANNYML = ("nannyml==0.13.1", "statsmodels")
 
 Values = NDArray[Any]
 # Feature, score, and whether the label is positive.
