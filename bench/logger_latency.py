@@ -1,12 +1,12 @@
 """What logging adds to a prediction: `make bench-logger`, `python -m bench.logger_latency --help`.
 
 Each row is one process that calls a logger 5,000 times a second with 20 features and times each
-call: by the clock, and in CPU time of the calling thread, which other processes of the machine do
-not lengthen. Between two calls the thread predicts, as that of a model server does; in further rows
-it sleeps, and the core with it, or another thread computes. Beside PredictionLogger stand what one
-would take instead, a call that does nothing, and a fixed loop, whose percentiles show how unevenly
-the machine itself runs. The broker is Apache Kafka (librdkafka's mock broker where that cannot be
-had), or a port where nobody listens.
+call by the clock, and by that alone: a system call beside it (for CPU time, say) leaves the branch
+predictor cold and makes the call slower. Between two calls the thread predicts, as that of a model
+server does; in further rows it sleeps, and the core with it, or another thread computes. Beside
+PredictionLogger stand what one would take instead, a call that does nothing, and a fixed loop,
+whose percentiles show how unevenly the machine itself runs. The broker is Apache Kafka
+(librdkafka's mock broker where that cannot be had), or a port where nobody listens.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from tests.kafka.jars import JarsUnavailableError
 MOST_P99_MICROSECONDS = 50.0
 
 _PROJECT = Path(__file__).parents[1]
-_COLUMNS = ("p10", "p50", "p90", "p99", "p99.9", "max", "CPU p99")
+_COLUMNS = ("p10", "p50", "p90", "p99", "p99.9", "max")
 _COUNTS = ("delivered", "dropped", "spilled")
 # Of an installation of its own, so that the project does not depend on it.
 _PEER = "kafka-python==3.0.12"
