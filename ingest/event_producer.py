@@ -17,8 +17,9 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -35,6 +36,8 @@ _RECREATE_SECONDS = 10.0
 _REPORT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _BUSY_POLL_SECONDS = 0.01
+# How many events are taken to the client or the disk at once.
+_TOGETHER = 100
 # What an event that waits in Python costs beside its bytes.
 _EVENT_OVERHEAD = 300
 # How long a fork waits for what is under way to be acknowledged, and for the thread to end.
@@ -401,56 +404,69 @@ class EventProducer:
                 is_hopeless = self._is_creation_refused or self._stopped.is_set()
                 if self._kafka is None and not is_hopeless:
                     return has_taken  # the next turn makes a client
-                event = self._waiting.popleft()
-            self._take(event)
+                events = [
+                    self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))
+                ]
+            self._take(events)
             has_taken = True
             with self._lock:
-                self._waiting_bytes -= event.cost
+                self._waiting_bytes -= sum(event.cost for event in events)
 
-    def _take(self, event: Event) -> None:
-        headers = [*self._headers, ("ce_id", event.event_id.encode())]
-        reason = "no_producer"
-        is_worth_keeping = True
-        try:
-            if self._kafka is not None:
-                self._kafka.produce(self._topic, event.value, event.key, headers=headers)
-                return
-        except BufferError:
-            reason = "queue_full"
-        except KafkaException as error:
-            reason = error.args[0].name()
-            is_worth_keeping = not is_refusal(error.args[0])
-            if error.args[0].fatal() and not self._stopped.is_set():
-                with self._lock:
-                    self._waiting.appendleft(event)
-                    self._waiting_bytes += event.cost
-                self._retire(error)
-                return
-        except Exception as error:  # noqa: BLE001 - as in `send`
-            reason = type(error).__name__
-            is_worth_keeping = False
-        if self._spill is None or not is_worth_keeping:
-            self._lost_later[reason] += 1
+    def _take(self, events: Sequence[Event]) -> None:
+        refused: list[Record] = []
+        for number, event in enumerate(events):
+            headers = [*self._headers, ("ce_id", event.event_id.encode())]
+            reason = "no_producer"
+            is_worth_keeping = True
+            try:
+                if self._kafka is not None:
+                    self._kafka.produce(self._topic, event.value, event.key, headers=headers)
+                    continue
+            except BufferError:
+                reason = "queue_full"
+            except KafkaException as error:
+                reason = error.args[0].name()
+                is_worth_keeping = not is_refusal(error.args[0])
+                if error.args[0].fatal() and not self._stopped.is_set():
+                    self._put_back(events[number:])
+                    self._retire(error)
+                    break
+            except Exception as error:  # noqa: BLE001 - as in `send`
+                reason = type(error).__name__
+                is_worth_keeping = False
+            if self._spill is None or not is_worth_keeping:
+                self._lost_later[reason] += 1
+            else:
+                refused.append(Record(event.key.encode(), event.value, headers))
+        if self._spill is not None:
+            self._keep(self._spill, refused)
+
+    def _put_back(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            self._waiting.extendleft(reversed(events))
+            self._waiting_bytes += sum(event.cost for event in events)
+
+    def _keep(self, spill: Spill, records: Sequence[Record]) -> None:
+        if not records:
             return
-        self._keep(self._spill, Record(event.key.encode(), event.value, headers))
-
-    def _keep(self, spill: Spill, record: Record) -> None:
-        refusal = spill.append(record)
-        if refusal is None:
-            self._spilled += 1
-        else:
-            self._lost_later[refusal] += 1
+        lost = spill.append(records)
+        self._spilled += len(records) - lost.total()
+        self._lost_later.update(lost)
 
     def _keep_undelivered(self) -> None:
         while self._spill is not None and self._undelivered:
-            record, error = self._undelivered[0]
-            if is_refusal(error):
-                self._failed[error.name()] += 1
-            else:
-                event_id = self._identify(record.key, record.value).encode()
-                headers = [*self._headers, ("ce_id", event_id)]
-                self._keep(self._spill, Record(record.key, record.value, headers))
-            self._undelivered.popleft()
+            together = list(islice(self._undelivered, _TOGETHER))
+            records = []
+            for record, error in together:
+                if is_refusal(error):
+                    self._failed[error.name()] += 1
+                else:
+                    event_id = self._identify(record.key, record.value).encode()
+                    headers = [*self._headers, ("ce_id", event_id)]
+                    records.append(Record(record.key, record.value, headers))
+            self._keep(self._spill, records)
+            for _ in together:
+                self._undelivered.popleft()
 
     def _retire(self, error: KafkaException) -> None:
         # An idempotent producer that has met a fatal error sends nothing more: begin a new one.

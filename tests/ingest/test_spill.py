@@ -85,7 +85,7 @@ def three_records(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes
     folder = tmp_path_factory.mktemp("three")
     store = spill(folder)
     for number in range(3):
-        assert store.append(record(number, size=20)) is None
+        assert not store.append([record(number, size=20)])
     store.close()
     (path,) = files(folder, "sealed")
     return folder, path.read_bytes()
@@ -135,11 +135,11 @@ def test_segment_of_another_version_is_refused(tmp_path: Path) -> None:
 
 def test_folder_never_exceeds_its_bound_whoever_writes(tmp_path: Path) -> None:
     writers = [spill(tmp_path) for _ in range(2)]
-    refusals: Counter[str | None] = Counter()
+    refusals: Counter[str] = Counter()
     for number in range(200):
-        refusals[writers[number % 2].append(record(number, size=100_000))] += 1
+        refusals += writers[number % 2].append([record(number, size=100_000)])
         assert bytes_of(tmp_path) <= SMALL
-    assert set(refusals) == {None, "spill_full"}
+    assert set(refusals) == {"spill_full"}
     assert bytes_of(tmp_path) > SMALL * 0.8
     for writer in writers:
         writer.close()
@@ -149,22 +149,50 @@ def test_full_folder_takes_events_again_once_a_segment_is_delivered(tmp_path: Pa
     clock = Clock()
     store = spill(tmp_path, clock=clock)
     number = 0
-    while store.append(record(number, size=100_000)) is None:
+    while not store.append([record(number, size=100_000)]):
         number += 1
     oldest = store.oldest()
     assert oldest is not None
     store.delete(oldest)
-    assert store.append(record(0)) == "spill_full"  # not looked at again for each event
+    assert store.append([record(0)]) == {"spill_full": 1}  # not looked at again for each event
     clock.now += 1.1
-    assert store.append(record(0)) is None
+    assert not store.append([record(0)])
     store.close()
 
 
 def test_record_larger_than_a_segment_is_refused(tmp_path: Path) -> None:
     store = spill(tmp_path)
-    assert store.append(record(1, size=2 * MIB)) == "spill_oversize"
-    assert store.append(record(2)) is None
+    assert store.append([record(1, size=2 * MIB)]) == {"spill_oversize": 1}
+    assert not store.append([record(2)])
     assert list(drained(store)) == [key(2)]
+    store.close()
+
+
+def test_records_that_come_together_are_written_together(tmp_path: Path) -> None:
+    writes: list[str] = []
+    store = Spill(SpillSettings(tmp_path, 16 * MIB), "predictions", crash_point=writes.append)
+    assert not store.append(record(number, size=1000) for number in range(1000))
+    assert writes.count("after_write") <= 5
+    assert list(drained(store)) == [key(number) for number in range(1000)]
+    store.close()
+
+
+def test_records_that_come_together_fill_segments_in_order(tmp_path: Path) -> None:
+    store = spill(tmp_path)
+    odd = [record(99, size=2 * MIB)]
+    small = [record(number, size=100_000) for number in range(25)]
+    assert store.append([*small[:5], *odd, *small[5:]]) == {"spill_oversize": 1}
+    assert list(drained(store)) == [key(number) for number in range(25)]
+    store.close()
+
+
+def test_full_folder_counts_each_record_of_a_group(tmp_path: Path) -> None:
+    store = spill(tmp_path)
+    refused = store.append(record(number, size=10_000) for number in range(1000))
+    kept = list(drained(store))
+    assert refused == {"spill_full": 1000 - len(kept)}
+    assert kept == [key(number) for number in range(len(kept))]
+    assert len(kept) > 0.7 * SMALL / 10_000
     store.close()
 
 
@@ -172,7 +200,7 @@ def test_unusable_folder_is_a_reason_and_no_exception(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     store = spill(tmp_path / "file")
     store.tend()
-    assert store.append(record(1)) == "spill_error"
+    assert store.append([record(1)]) == {"spill_error": 1}
     assert store.oldest() is None
     store.close()
 
@@ -184,7 +212,7 @@ def test_too_small_a_bound_is_refused(tmp_path: Path) -> None:
 
 def test_folder_is_its_owners_only(tmp_path: Path) -> None:
     store = spill(tmp_path / "spill")
-    store.append(record(1))
+    store.append([record(1)])
     (segment,) = files(tmp_path / "spill", "open")
     assert segment.stat().st_mode & 0o077 == 0
     assert segment.parent.stat().st_mode & 0o077 == 0
@@ -193,7 +221,7 @@ def test_folder_is_its_owners_only(tmp_path: Path) -> None:
 
 def test_topic_cannot_leave_the_folder(tmp_path: Path) -> None:
     store = Spill(SpillSettings(tmp_path / "spill", SMALL), "../../elsewhere")
-    assert store.append(record(1)) is None
+    assert not store.append([record(1)])
     assert [path.name for path in tmp_path.iterdir()] == ["spill"]
     assert len(files(tmp_path / "spill", "open")) == 1
     store.close()
@@ -202,7 +230,7 @@ def test_topic_cannot_leave_the_folder(tmp_path: Path) -> None:
 def test_what_is_left_is_for_the_next_process_in_order(tmp_path: Path) -> None:
     first = spill(tmp_path)
     for number in range(30):
-        assert first.append(record(number, size=100_000)) is None
+        assert not first.append([record(number, size=100_000)])
     first.close()
     second = spill(tmp_path)
     second.tend()
@@ -214,9 +242,9 @@ def test_what_is_left_is_for_the_next_process_in_order(tmp_path: Path) -> None:
 
 def test_segments_of_the_living_are_left_alone(tmp_path: Path) -> None:
     first, second = spill(tmp_path), spill(tmp_path)
-    first.append(record(1))
+    first.append([record(1)])
     first.oldest()  # seals it
-    first.append(record(2))
+    first.append([record(2)])
     second.tend()
     assert second.oldest() is None
     assert list(drained(first)) == [key(1), key(2)]
@@ -226,7 +254,7 @@ def test_segments_of_the_living_are_left_alone(tmp_path: Path) -> None:
 
 def test_segments_of_other_topics_are_left_alone(tmp_path: Path) -> None:
     first = spill(tmp_path)
-    first.append(record(1))
+    first.append([record(1)])
     first.close()
     other = Spill(SpillSettings(tmp_path, SMALL), "labels")
     other.tend()
@@ -239,7 +267,7 @@ def test_orphans_are_looked_for_while_running(tmp_path: Path) -> None:
     second = spill(tmp_path, clock=clock)
     second.tend()
     first = spill(tmp_path)
-    first.append(record(1))
+    first.append([record(1)])
     first.close()
     second.tend()
     assert second.oldest() is None
@@ -251,7 +279,7 @@ def test_orphans_are_looked_for_while_running(tmp_path: Path) -> None:
 
 def test_forked_child_neither_writes_to_nor_frees_its_parents_segments(tmp_path: Path) -> None:
     parent = spill(tmp_path)
-    parent.append(record(1))
+    parent.append([record(1)])
     (segment,) = files(tmp_path, "open")
     size = segment.stat().st_size
     child = os.fork()
@@ -261,7 +289,7 @@ def test_forked_child_neither_writes_to_nor_frees_its_parents_segments(tmp_path:
         mine.tend()
         is_right = (
             mine.oldest() is None
-            and mine.append(record(2)) is None
+            and not mine.append([record(2)])
             and segment.stat().st_size == size
         )
         os._exit(0 if is_right else 1)  # without closing: like kill -9
@@ -281,16 +309,16 @@ from ingest.spill import Record, Spill, SpillSettings, read_segment
 settings = SpillSettings(sys.argv[1], 4 * 1024 * 1024)
 spill = Spill(settings, "predictions", clock=iter(range(99)).__next__)
 record = lambda number: Record(f"id-{number}".encode(), b"x" * 1000, [])
-assert spill.append(record(0)) is None
+assert not spill.append([record(0)])
 resource.setrlimit(resource.RLIMIT_FSIZE, (1500, resource.RLIM_INFINITY))
-assert spill.append(record(1)) == "spill_error"
+assert spill.append([record(1)]) == {"spill_error": 1}
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert spill.append(record(2)) is None
+assert not spill.append([record(2)])
 print([found and found.key.decode() for found in read_segment(spill.oldest())])
 """
 
 
-def test_disk_full_within_a_record_costs_that_record_only(tmp_path: Path) -> None:
+def test_disk_full_within_a_write_costs_that_write_only(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", SHORT_WRITE, str(tmp_path)],
         capture_output=True,
@@ -340,7 +368,7 @@ class Replayed:
         self.clock = Clock()
         self.store = spill(folder, clock=self.clock)
         for number in range(count):
-            assert self.store.append(record(number)) is None
+            assert not self.store.append([record(number)])
         self.broker = Broker()
         self.replayed = 0
         self.lost: Counter[str] = Counter()
@@ -413,11 +441,11 @@ def test_damaged_records_and_segments_hold_nobody_up(tmp_path: Path) -> None:
     assert torn is not None
     torn.write_bytes(torn.read_bytes()[:-1])
     run.steps(5)
-    run.store.append(record(7))
+    run.store.append([record(7)])
     foreign = run.store.oldest()
     assert foreign is not None
     foreign.write_bytes(b"driftl99")
-    run.store.append(record(8))
+    run.store.append([record(8)])
     run.steps(20)
     assert run.broker.delivered == [key(0), key(1), key(8)]
     assert run.lost == {"spill_damaged": 1, "spill_unreadable": 1}
