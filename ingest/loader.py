@@ -1,8 +1,8 @@
 """The loader: messages from Kafka into raw tables, byte for byte, each offset once.
 
 A thin shell around `ingest.offsets` (decisions) and a sink (`ingest.landing`). One thread polls
-Kafka; inserts run on worker threads, at most one at a time per partition and in order. The protocol
-and its reasons are in docs/ingest.md; in short:
+Kafka; inserts run on worker threads (`ingest.partition_work`), at most one at a time per partition
+and in order. The protocol and its reasons are in docs/ingest.md; in short:
 
 - Reading starts after the greatest landed offset: the table wins over Kafka's committed offset.
 - Before an insert, what is in it is committed as an intent beside the offset committed before.
@@ -21,7 +21,7 @@ import random
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -30,12 +30,12 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from ingest.admission import Admission
 from ingest.assigned_partition import Assigned, Doing, Landed, Located
 from ingest.batches import Batch, BatchBuilder, BatchLimits
 from ingest.broker_errors import Complaint
-from ingest.intents import Intent, IntentError
 from ingest.lag import Bounds
-from ingest.landing import LandingError, Sink, land_exactly_once
+from ingest.landing import LandingError, Sink
 from ingest.loader_report import LoaderStatus, LoadReport
 from ingest.messages import received_block
 from ingest.offsets import (
@@ -43,9 +43,9 @@ from ingest.offsets import (
     OffsetRange,
     PartitionId,
     StartPolicy,
-    decide_start,
     full_jitter,
 )
+from ingest.partition_work import LeaseExpiredError, PartitionWork, TopicChangedError
 from ingest.topic_identity import TopicIdentity
 
 _log = logging.getLogger("driftline.loader")
@@ -59,10 +59,6 @@ _LAST_COMMIT_SECONDS = 5.0
 _LEAVE_SECONDS = 15.0
 # A server that was silent for so long may be another one, or on older data, since.
 _DOUBT_SECONDS = 10.0
-# A bounded run that no broker lets in ends after so long: refused, or without an answer. Brokers
-# that have just started refuse for a moment.
-_REFUSED_SECONDS = 5.0
-_UNANSWERED_SECONDS = 60.0
 # Above this share of the memory batches go as they are, before reading must pause.
 _PRESSED = 0.75
 
@@ -72,14 +68,6 @@ RebalanceCallback = Callable[[Any, list[TopicPartition]], None]
 
 class LoaderError(Exception):
     """The loader cannot go on. The message names partition, cause and remedy."""
-
-
-class LeaseExpiredError(Exception):
-    """An intent is too old to act upon: it must be declared anew."""
-
-
-class TopicChangedError(Exception):
-    """A topic was deleted and made again while it was read."""
 
 
 @dataclass(frozen=True)
@@ -142,18 +130,23 @@ class Loader:
         self._consumer = open_consumer(self._on_commit)
         self._sink = sink
         self._topics = topics
-        self._identify = identify
-        self._bounds = bounds
-        self._complaint = complaint
+        self._work = PartitionWork(
+            sink,
+            identify=identify,
+            bounds=bounds,
+            start=start,
+            lease_seconds=lease_seconds,
+            clock=clock,
+            crash_point=crash_point,
+        )
+        self._admission = Admission(complaint, now=clock())
         self._limits = limits
         self._memory_bytes = memory_bytes
-        self._lease_seconds = lease_seconds
         self._pause_after_seconds = pause_after_seconds
         self._drain_seconds = drain_seconds
         self._silent_seconds = silent_seconds
         self._is_cooperative = is_cooperative
         self._clock = clock
-        self._start = start
         self._today = today
         self._draw = draw
         self._crash_point = crash_point
@@ -171,9 +164,6 @@ class Loader:
         self._turned_at = clock()
         self._contact_at = clock()
         self._unknown_topics: set[str] = set()
-        self._kept_out: Complaint | None = None
-        self._kept_out_since = clock()
-        self._complain_at = clock()
         self.report = LoadReport()
 
     def run(self, stop_when: StopWhen = StopWhen()) -> LoadReport:
@@ -215,7 +205,7 @@ class Loader:
             has_assignment=self._has_assignment,
             seconds_since_turn=self._clock() - self._turned_at,
             partitions=tuple(each.status() for each in list(self._assigned.values())),
-            broker_problem=None if self._kept_out is None else self._kept_out.text,
+            broker_problem=self._admission.problem,
         )
 
     # -- one turn of the loop -----------------------------------------------------------------
@@ -229,7 +219,9 @@ class Loader:
         self._hold_back()
         messages = self._consumer.consume(_MESSAGES_PER_TURN, _POLL_SECONDS)
         now = self._clock()
-        self._notice_complaint(now)
+        is_vain = self._admission.look(now, is_member=self._has_assignment)
+        if is_vain and self._stop_when.is_bounded:
+            raise LoaderError(f"Kafka: {self._admission.problem}")
         # In the order in which they came: the end of a partition is told among its messages.
         for (topic, partition, is_error), group in groupby(messages, _kind_of):
             assigned = self._assigned.get((topic, partition))
@@ -239,30 +231,6 @@ class Loader:
             else:
                 self._receive(list(group), assigned, now)
         self._on_progress(self.report)
-
-    def _notice_complaint(self, now: float) -> None:
-        """Say what keeps the consumer from its brokers; a bounded run never let in ends with it."""
-        complaint = self._complaint()
-        if complaint is not None:
-            if now >= self._complain_at:
-                self._complain_at = now + _LONGEST_BACKOFF_SECONDS
-                level = logging.ERROR if complaint.is_refusal else logging.WARNING
-                _log.log(level, "Kafka: %s. Trying again", complaint.text)
-            if self._has_assignment:
-                return
-            was_refused = self._kept_out is not None and self._kept_out.is_refusal
-            if self._kept_out is None or (complaint.is_refusal and not was_refused):
-                self._kept_out_since = now
-            if complaint.is_refusal or not was_refused:
-                self._kept_out = complaint
-        if self._kept_out is None or not self._stop_when.is_bounded:
-            return
-        # Silence is told once and lasts; a refusal lasts as long as it is told again.
-        kept_out_seconds = now - self._kept_out_since
-        if (
-            complaint is not None and complaint.is_refusal and kept_out_seconds >= _REFUSED_SECONDS
-        ) or kept_out_seconds >= _UNANSWERED_SECONDS:
-            raise LoaderError(f"Kafka: {self._kept_out.text}")
 
     def _receive(self, messages: list[Any], assigned: Assigned | None, now: float) -> None:
         if assigned is None or not assigned.is_reading or assigned.builder is None:
@@ -324,7 +292,7 @@ class Loader:
                 continue
             if assigned.located is None:
                 self._submit(
-                    assigned, Doing.LOCATING, self._locate, assigned.topic, assigned.partition
+                    assigned, Doing.LOCATING, self._work.locate, assigned.topic, assigned.partition
                 )
                 continue
             if not assigned.is_reading:
@@ -426,31 +394,6 @@ class Loader:
             self._consumer.resume([assigned.at(assigned.position)])
 
     # -- where to begin -----------------------------------------------------------------------
-
-    def _locate(self, topic: str, partition: int) -> Located:
-        """Find where to read from (on a worker thread)."""
-        identity = self._identify(topic)
-        partition_id = PartitionId(identity.cluster, topic, identity.topic_id, partition)
-        landed_last = self._sink.landed_last(partition_id)
-        bounds = self._bounds(topic, partition)
-        intent, unread = None, None
-        if bounds.committed is not None:
-            try:
-                intent = Intent.read(bounds.committed, bounds.metadata)
-            except IntentError as error:
-                unread = str(error)
-        start = decide_start(
-            partition_id,
-            landed_last=landed_last,
-            low=bounds.low,
-            high=bounds.high,
-            committed=bounds.committed,
-            intent=intent,
-            policy=self._start,
-        )
-        if start.gap is not None:
-            self._sink.record_gap(partition_id, start.gap, "retention")
-        return Located(partition_id, start, bounds, landed_last, unread)
 
     def _finish_locating(self, assigned: Assigned, task: Future[Located]) -> None:
         try:
@@ -645,43 +588,11 @@ class Loader:
                 self._submit(
                     assigned,
                     Doing.LANDING,
-                    self._land,
+                    self._work.land,
                     assigned.batch,
                     is_known,
                     assigned.declared_at,
                 )
-
-    def _land(self, batch: Batch, is_known: bool, declared_at: float) -> Landed:
-        """Land a batch (on a worker thread); a known one only as far as it is missing."""
-        began = self._clock()
-        if began - declared_at >= self._lease_seconds:
-            # Suspended meanwhile, perhaps: another loader may have landed it, long enough ago for
-            # ClickHouse to have forgotten the token.
-            raise LeaseExpiredError
-        repaired = 0
-        identity = self._identify(batch.partition.topic)
-        if identity != TopicIdentity(batch.partition.cluster, batch.partition.topic_id):
-            # Seen only now, so these messages may be the old topic's or the new one's.
-            raise TopicChangedError(
-                f"topic {batch.partition.topic} was made anew: it was "
-                f"{batch.partition.topic_id!r}, now it is {identity.topic_id!r}"
-            )
-
-        def insert(offsets: Collection[int], token: str) -> None:
-            nonlocal repaired
-            if token != batch.token:
-                repaired += len(offsets)
-            self._sink.insert(batch if len(offsets) == len(batch) else batch.only(offsets), token)
-
-        land_exactly_once(
-            batch.offsets,
-            batch.token,
-            missing=lambda: self._sink.missing(batch.partition, batch.offsets),
-            insert=insert,
-            is_new=not is_known,
-        )
-        self._crash_point("after_insert")
-        return Landed(self._clock() - began, repaired)
 
     def _finish_insert(self, assigned: Assigned, task: Future[Landed]) -> None:
         batch = assigned.batch
@@ -818,7 +729,7 @@ class Loader:
 
     def _on_assign(self, consumer: Any, partitions: list[TopicPartition]) -> None:
         self._has_assignment = True
-        self._kept_out = None
+        self._admission.grant()
         # Paused until the table has said where to begin; nothing is read from the offset here. It
         # is a number, not the log's end or beginning: librdkafka asks the broker for those, and an
         # answer that comes after the seek makes it go there, over all messages between.
