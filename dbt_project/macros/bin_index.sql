@@ -3,15 +3,14 @@
     __invalid__. 0 without bins. The bin of a number is multiplied with whether it is one: the branch of an
     `if` is evaluated under a mask, which takes three times as long. -#}
 {% macro bin_index(place, type_code, category_number) -%}
-    {%- set edges, points = 'bins_by_place.4[' ~ place ~ ']', 'bins_by_place.5[' ~ place ~ ']' -%}
+    {%- set points, interval_count = 'bins_by_place.5[' ~ place ~ ']', 'bins_by_place.12[' ~ place ~ ']' -%}
     toUInt16(
         ({{ type_code }} = 1 and kind = 1) * (
-            -- Intervals are one more than edges, where there are any; a point is none of them.
-            (indexOf({{ points }}, number) = 0) * notEmpty({{ edges }})
-            * arrayCount(edge -> edge < number, {{ edges }})
-            + (indexOf({{ points }}, number) = 0) * empty({{ edges }}) * length({{ points }})
+            -- A point is in none of the intervals; where there are none, it is one of the points or other.
+            (indexOf({{ points }}, number) = 0) * ({{ edges_below(place) }})
+            + (indexOf({{ points }}, number) = 0) * ({{ interval_count }} = 0) * length({{ points }})
             + (indexOf({{ points }}, number) > 0)
-            * (length({{ edges }}) + notEmpty({{ edges }}) + indexOf({{ points }}, number) - 1)
+            * ({{ interval_count }} + indexOf({{ points }}, number) - 1)
         )
         + multiIf(
             {{ type_code }} = 0 or {{ type_code }} = 1 and kind = 1, 0,

@@ -1,7 +1,7 @@
 {#- The bins of all features of all baselines as constants, so that no value needs a join, or a copy of its
     bins: `placed_bins` numbers them, `names_of_bins` has the names of baselines and of features,
-    `bins_by_place` what a place stands for (arrays, see below), `category_numbers` the position of each
-    category. The first place is that of a feature without bins. -#}
+    `bins_by_place` what a place stands for (arrays, see below), `edges_by_place` its edges once more,
+    `category_numbers` the position of each category. The first place is that of a feature without bins. -#}
 {% macro bins_by_place(binning_relation) -%}
     placed_bins as (
 
@@ -24,7 +24,7 @@
         select arrayConcat(
             [(
                 toUInt32(1), toUInt64(0), toUInt8(0), emptyArrayFloat64(), emptyArrayFloat64(),
-                toUInt16(0), toUInt16(0), -inf, inf, 0., 1.
+                toUInt16(0), toUInt16(0), -inf, inf, 0., 1., toUInt16(0)
             )],
             arraySort(bins -> bins.1, groupArray((
                 place,
@@ -38,11 +38,15 @@
                 ifNull(toFloat64(min_value), -inf),
                 ifNull(toFloat64(max_value), inf),
                 toFloat64({{ centre_of_numbers('placed_bins') }}),
-                toFloat64({{ unit_of_numbers('placed_bins') }})
+                toFloat64({{ unit_of_numbers('placed_bins') }}),
+                toUInt16(length(edges) + notEmpty(edges))
             )))
         )
         from placed_bins
     ) as bins_by_place,
+
+    -- Nine edges at most, filled up to fifteen: four steps of a binary search.
+    arrayFlatten(arrayMap(bins -> arrayResize(bins.4, 15, inf), bins_by_place)) as edges_by_place,
 
     (
         select (

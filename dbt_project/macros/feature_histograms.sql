@@ -11,7 +11,6 @@
     'below_min_count': 'is_number and number < bins_by_place.8[place]',
     'above_max_count': 'is_number and number > bins_by_place.9[place]',
     'unseen_count': 'is_unseen',
-    'number_count': 'is_number',
     'zero_count': 'is_number and number = 0',
 } -%}
     {{ bins_by_place(binning_relation) }},
@@ -21,10 +20,9 @@
         select
             *,
             toUInt64(indexOf(names_of_bins.1, baseline_id)) as baseline_number,
-            arrayMap(
-                pair -> sipHash64(baseline_id, model_name, model_version, bucket, pair.1, pair.2),
-                segment_pairs
-            ) as group_ids
+            -- What all pairs share is hashed once.
+            sipHash64(baseline_id, model_name, model_version, bucket) as row_id,
+            arrayMap(pair -> sipHash64(row_id, pair.1, pair.2), segment_pairs) as group_ids
         from {{ entries_relation }}
 
     ),
@@ -79,14 +77,14 @@
             number - bins_by_place.10[place] as deviation,
             {{ number_bucket('number', 'bins_by_place.10[place]', 'bins_by_place.11[place]') }}
                 as bucket_of_number,
-            -- Bin, flags and bucket in one number: one array per group is a third of the memory and time of
-            -- a counter for each.
-            toUInt64(
+            -- Bin (8 bits, there are 53 at most), flags (7) and bucket (13, from 1) in one number: one array
+            -- per group is a third of the memory and time of a counter for each.
+            toUInt32(
                 bin
                 {%- for flag in flags %}
-                + bitShiftLeft(toUInt64({{ flags[flag] }}), {{ 16 + loop.index0 }})
+                + bitShiftLeft(toUInt32({{ flags[flag] }}), {{ 8 + loop.index0 }})
                 {%- endfor %}
-                + if(is_number, bitShiftLeft(toUInt64(32768 + bucket_of_number), 32), 0)
+                + is_number * bitShiftLeft(toUInt32(3001 + bucket_of_number), 16)
             ) as code
         from placed
 
@@ -107,6 +105,37 @@
         from binned
         array join group_ids as group_id
         group by group_id, feature_id
+
+    ),
+
+    seen as (
+
+        select
+            group_id,
+            feature_id,
+            seen_name,
+            seen_place,
+            toUInt64(length(codes)) as seen_count,
+            -- Few values have a flag.
+            arrayFilter(code -> bitAnd(code, 65280) > 0, codes) as flagged,
+            {%- for flag in flags %}
+            toUInt64(arrayCount(code -> bitTest(code, {{ 8 + loop.index0 }}), flagged)) as {{ flag }},
+            {%- endfor %}
+            toUInt64(length(buckets)) as number_count,
+            number_sum,
+            number_sum_of_squares,
+            least_number,
+            greatest_number,
+            arrayMap(code -> toUInt8(code), codes) as bins,
+            arrayMap(
+                bin -> toUInt64(countEqual(bins, bin)), range(bins_by_place.7[seen_place])
+            ) as seen_bin_counts,
+            arraySort(arrayMap(
+                code -> toInt16(toInt32(bitShiftRight(code, 16)) - 3001),
+                arrayFilter(code -> code >= 65536, codes)
+            )) as buckets,
+            {{ counts_of_sorted('buckets') }} as number_buckets
+        from counted
 
     ),
 
@@ -148,10 +177,23 @@
             group_id,
             coalesce(seen_name, expected_name, '') as feature_name,
             coalesce(expected_place, seen_place, 1) as place,
-            toUInt64(length(codes)) as seen_count,
-            toUInt64(ifNull(rows_expected, seen_count)) as row_count,
-            * except (group_id, feature_id)
-        from counted
+            ifNull(rows_expected, ifNull(seen_count, 0)) as row_count,
+            toUInt64(greatest(0, toInt64(row_count) - toInt64(ifNull(seen_count, 0)))) as missing_count,
+            {%- for flag in flags %}
+            ifNull({{ flag }}, 0) as {{ flag }},
+            {%- endfor %}
+            ifNull(number_count, 0) as number_count,
+            ifNull(number_sum, 0.) as number_sum,
+            ifNull(number_sum_of_squares, 0.) as number_sum_of_squares,
+            if(number_count > 0, least_number, null) as number_min,
+            if(number_count > 0, greatest_number, null) as number_max,
+            bins_by_place.7[place] as bin_count,
+            arrayMap(
+                (bin_rows, bin) -> bin_rows + if(bin + 1 = bin_count, missing_count, 0),
+                arrayResize(seen_bin_counts, bin_count, 0), range(1, bin_count + 1)
+            ) as bin_counts,
+            number_buckets
+        from seen
         full join expected using (group_id, feature_id)
 
     ),
@@ -166,26 +208,7 @@
             toLowCardinality(groups.segment_key) as segment_key,
             toLowCardinality(groups.segment_value) as segment_value,
             toLowCardinality(feature_name) as feature_name,
-            row_count,
-            toUInt64(greatest(0, toInt64(row_count) - toInt64(seen_count))) as missing_count,
-            {%- for flag in flags %}
-            arrayCount(code -> bitTest(code, {{ 16 + loop.index0 }}), codes) as {{ flag }},
-            {%- endfor %}
-            ifNull(number_sum, 0.) as number_sum,
-            ifNull(number_sum_of_squares, 0.) as number_sum_of_squares,
-            if(number_count > 0, least_number, null) as number_min,
-            if(number_count > 0, greatest_number, null) as number_max,
-            arrayMap(code -> toUInt16(bitAnd(code, 65535)), codes) as bins,
-            bins_by_place.7[place] as bin_count,
-            arrayMap(
-                bin -> toUInt64(countEqual(bins, bin) + if(bin + 2 = bin_count, missing_count, 0)),
-                range(bin_count)
-            ) as bin_counts,
-            arraySort(arrayMap(
-                code -> toInt16(toInt32(bitShiftRight(code, 32)) - 32768),
-                arrayFilter(code -> code >= 4294967296, codes)
-            )) as buckets,
-            {{ counts_of_sorted('buckets') }} as number_buckets
+            seen_or_expected.* except (group_id, feature_name, place, bin_count)
         from seen_or_expected
         inner join groups on seen_or_expected.group_id = groups.group_id
 
