@@ -407,10 +407,12 @@ class EventProducer:
                 events = [
                     self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))
                 ]
-            self._take(events)
             has_taken = True
-            with self._lock:
-                self._waiting_bytes -= sum(event.cost for event in events)
+            try:
+                self._take(events)
+            finally:
+                with self._lock:
+                    self._waiting_bytes -= sum(event.cost for event in events)
 
     def _take(self, events: Sequence[Event]) -> None:
         refused: list[Record] = []
