@@ -136,7 +136,7 @@ def monday(moment: datetime) -> date:
 def monitors_file(environment: Mapping[str, str]) -> Path:
     """Give the monitors.csv in use."""
     project = Path(dbt_environment(environment)["DBT_PROJECT_DIR"])
-    return project / environment.get("DRIFTLINE_CONFIGURATION", "seeds") / "monitors.csv"
+    return project / (environment.get("DRIFTLINE_CONFIGURATION") or "seeds") / "monitors.csv"
 
 
 def configured_rule(

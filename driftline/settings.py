@@ -1,7 +1,8 @@
 """Where the systems are: ClickHouse, Kafka and the project's own folders, from the environment.
 
 Production and sandbox differ in these variables only. `driftline sandbox up` writes its own to
-an env file; `load_sandbox_environment` puts them under whatever the real environment says.
+an env file; `load_sandbox_environment` puts them under whatever the real environment says. One that
+is set to nothing counts as not set: so do container files write what nobody gave.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class SettingsError(ValueError):
 
 def home(environment: Mapping[str, str] = os.environ) -> Path:
     """Give the folder that holds everything driftline writes on this machine."""
-    return Path(environment.get("DRIFTLINE_HOME", ".driftline")).absolute()
+    return Path(environment.get("DRIFTLINE_HOME") or ".driftline").absolute()
 
 
 def sandbox_env_file(environment: Mapping[str, str] = os.environ) -> Path:
@@ -30,7 +31,7 @@ def sandbox_env_file(environment: Mapping[str, str] = os.environ) -> Path:
 
 def target(environment: Mapping[str, str] = os.environ) -> str:
     """Give the dbt target in use: sandbox, prod or cluster."""
-    name = environment.get("DRIFTLINE_TARGET", "sandbox")
+    name = environment.get("DRIFTLINE_TARGET") or "sandbox"
     if name not in TARGETS:
         raise SettingsError(f"DRIFTLINE_TARGET={name!r} is not one of {', '.join(TARGETS)}")
     return name
@@ -58,7 +59,8 @@ def load_sandbox_environment(environment: MutableMapping[str, str] = os.environ)
         for name in environment.get("DRIFTLINE_SANDBOX_VARIABLES", "").split():
             environment.pop(name, None)
     for name, value in written.items():
-        environment.setdefault(name, value)
+        if not environment.get(name):
+            environment[name] = value
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:
@@ -150,11 +152,11 @@ class ClickHouseSettings:
         return cls(
             host=_required(environment, "CLICKHOUSE_HOST"),
             port=_integer(environment, "CLICKHOUSE_PORT", 8443 if secure else 8123),
-            user=environment.get("CLICKHOUSE_USER", "default"),
+            user=environment.get("CLICKHOUSE_USER") or "default",
             password=environment.get("CLICKHOUSE_PASSWORD", ""),
             secure=secure,
-            database=environment.get("CLICKHOUSE_DATABASE", "driftline"),
-            raw_database=environment.get("CLICKHOUSE_RAW_DATABASE", "raw"),
+            database=environment.get("CLICKHOUSE_DATABASE") or "driftline",
+            raw_database=environment.get("CLICKHOUSE_RAW_DATABASE") or "raw",
             cluster=ClusterSettings.from_environment(environment),
         )
 
@@ -250,7 +252,7 @@ class KafkaSettings:
             bootstrap_servers=_required(environment, "KAFKA_BOOTSTRAP_SERVERS"),
             predictions_topic=predictions_topic(environment),
             labels_topic=labels_topic(environment),
-            consumer_group=environment.get("DRIFTLINE_CONSUMER_GROUP", "driftline-loader"),
+            consumer_group=environment.get("DRIFTLINE_CONSUMER_GROUP") or "driftline-loader",
             properties={
                 librdkafka: environment[ours]
                 for ours, librdkafka in _KAFKA_PROPERTIES.items()

@@ -122,6 +122,30 @@ def test_topics_may_be_renamed() -> None:
     assert labels_topic({"DRIFTLINE_LABELS_TOPIC": ""}) == "labels"
 
 
+def test_variable_that_is_set_to_nothing_is_not_set(tmp_path: Path) -> None:
+    names = (
+        "CLICKHOUSE_PORT", "CLICKHOUSE_USER", "CLICKHOUSE_DATABASE", "CLICKHOUSE_RAW_DATABASE",
+        "CLICKHOUSE_SECURE", "CLICKHOUSE_CLUSTER", "KAFKA_SECURITY_PROTOCOL",
+        "DRIFTLINE_CONSUMER_GROUP", "DRIFTLINE_PREDICTIONS_TOPIC", "DRIFTLINE_LABELS_TOPIC",
+        "DRIFTLINE_HOME", "DRIFTLINE_TARGET",
+    )  # fmt: skip
+    empty = dict.fromkeys(names, "")
+    assert ClickHouseSettings.from_environment(
+        {**empty, **CLICKHOUSE}
+    ) == ClickHouseSettings.from_environment(CLICKHOUSE)
+    assert KafkaSettings.from_environment({**empty, **KAFKA}) == KafkaSettings.from_environment(
+        KAFKA
+    )
+    assert home(empty) == home({})
+    assert target(empty) == target({})
+    assert predictions_topic(empty) == predictions_topic({})
+    assert labels_topic(empty) == labels_topic({})
+    (tmp_path / "sandbox.env").write_text("CLICKHOUSE_USER=sandbox-user\n")
+    environment = {**empty, "DRIFTLINE_HOME": str(tmp_path)}
+    load_sandbox_environment(environment)
+    assert environment["CLICKHOUSE_USER"] == "sandbox-user"
+
+
 def test_unknown_target_is_refused() -> None:
     assert target({}) == "sandbox"
     with pytest.raises(SettingsError, match="'staging' is not one of sandbox, prod, cluster"):
