@@ -1,6 +1,7 @@
 {#- The bins of each feature of each baseline, as arrays to bin values with. dim_baseline_bins
     lists them one a row. Bins belong to the baseline, never to the window they are compared
-    with. -#}
+    with. There are nine edges and 53 bins at most; counting has room for 15 and 255 (edges_below,
+    feature_histograms). -#}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
