@@ -96,7 +96,7 @@ class PredictionLogger:
         cannot be encoded or queued is dropped and shows in `counters()`.
         """
         try:
-            identifier, encoded, _, was_repaired = event = encode_prediction(
+            event = encode_prediction(
                 model_name=self.model_name,
                 model_version=self.model_version,
                 features=features,
@@ -112,6 +112,7 @@ class PredictionLogger:
                 entity_id=entity_id,
                 metadata=metadata,
             )
+            encoded, identifier = event.value, event.prediction_id
             is_oversize = len(encoded) > self._max_event_bytes
             if is_oversize:
                 encoded = encode_truncated(
@@ -123,8 +124,8 @@ class PredictionLogger:
                 return prediction_id
             return new_event_id(time.time_ns() // 1_000_000)
         is_queued = self._events.send(identifier, encoded, identifier)
-        if is_queued and (was_repaired or is_oversize):
-            self._events.count_oddities(was_repaired=was_repaired, was_truncated=is_oversize)
+        if is_queued and (event.was_repaired or is_oversize):
+            self._events.count_oddities(was_repaired=event.was_repaired, was_truncated=is_oversize)
         return identifier
 
     def logged(
