@@ -230,6 +230,13 @@ class Connection:
             )
             self.query(b"SET " + b", ".join(pairs))
 
+    def changed_settings(self) -> dict[str, str]:
+        """Give the settings that differ from the engine's defaults."""
+        rows, _ = self.query(
+            b"SELECT name, value FROM system.settings WHERE changed", "JSONCompactEachRow"
+        )
+        return dict(json.loads(line) for line in bytes(rows).splitlines())
+
     def forget_parameters(self, names: Iterable[str]) -> None:
         """Unset query parameters that `set` made (as param_NAME), which SQL cannot."""
         with _engine_errors():
@@ -314,12 +321,7 @@ class Engine:
         self._replace_overlay(data / "engine" / "metadata")
         self.version = self._first.scalar(b"SELECT version()")
         self.time_zone = self._first.scalar(b"SELECT timezone()")
-        changed, _ = self._first.query(
-            b"SELECT name, value FROM system.settings WHERE changed", "JSONCompactEachRow"
-        )
-        self.profile: dict[str, str] = dict(
-            json.loads(line) for line in bytes(changed).splitlines()
-        )
+        self.profile = self._first.changed_settings()
 
     def connect(self) -> Connection:
         """Open a connection with an administrator's privileges."""

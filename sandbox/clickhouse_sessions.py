@@ -6,7 +6,6 @@ also inside a session, while `SET`, `USE` and temporary tables stay with the ses
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 
 from sandbox.clickhouse_access import User, split_analyst_settings
 from sandbox.clickhouse_engine import ClickHouseError, Connection, Engine
-from sandbox.clickhouse_statement import first_word, identifier, quote
+from sandbox.clickhouse_statement import first_word, identifier
 
 LONGEST_TIMEOUT = 3600
 DEFAULT_TIMEOUT = 60
@@ -30,8 +29,8 @@ class _Session:
     statements: list[bytes] = field(default_factory=list)
     database: str = "default"
     busy: bool = False
-    # Whether SET gave the session values of its own to go back to after a request's.
-    has_own_settings: bool = False
+    # What the session has set, to go back to after a request's own settings; None: ask the engine.
+    settings: Mapping[str, str] | None = field(default_factory=dict)
 
 
 @dataclass
@@ -145,17 +144,14 @@ class Sessions:
             connection.set(settings)
 
     def _present_values(self, lease: Lease, settings: Mapping[str, str]) -> dict[str, str | None]:
-        present: dict[str, str | None] = {name: self._engine.profile.get(name) for name in settings}
-        if lease.session is not None and lease.session.has_own_settings:
-            names = b", ".join(quote(name) for name in settings)
-            rows, _ = lease.connection.query(
-                b"SELECT name, value FROM system.settings WHERE changed AND name IN ("
-                + names
-                + b")",
-                "JSONCompactEachRow",
-            )
-            present.update(dict(json.loads(line) for line in bytes(rows).splitlines()))
-        return present
+        session = lease.session
+        if session is None:
+            own: Mapping[str, str] = {}
+        elif session.settings is None:
+            own = session.settings = lease.connection.changed_settings()
+        else:
+            own = session.settings
+        return {name: own.get(name, self._engine.profile.get(name)) for name in settings}
 
     def after_session_statement(self, lease: Lease, statement: bytes) -> None:
         """Note that a statement may have changed what the session keeps (SET, USE)."""
@@ -165,7 +161,7 @@ class Sessions:
         if lease.user.is_analyst:
             session.statements.append(statement)
             return
-        session.has_own_settings = True
+        session.settings = None
         if first_word(statement) == b"USE":
             session.database = lease.connection.scalar(b"SELECT currentDatabase()")
 
