@@ -21,8 +21,8 @@
             *,
             toUInt64(indexOf(names_of_bins.1, baseline_id)) as baseline_number,
             -- What all pairs share is hashed once.
-            sipHash64(baseline_id, model_name, model_version, bucket) as row_id,
-            arrayMap(pair -> sipHash64(row_id, pair.1, pair.2), segment_pairs) as group_ids
+            cityHash64(baseline_id, model_name, model_version, bucket) as row_id,
+            arrayMap(pair -> cityHash64(row_id, pair.1, pair.2), segment_pairs) as group_ids
         from {{ entries_relation }}
 
     ),
@@ -62,7 +62,7 @@
         select
             group_ids,
             feature_name,
-            sipHash64(feature_name) as feature_id,
+            cityHash64(feature_name) as feature_id,
             kind,
             number,
             place,
@@ -161,7 +161,7 @@
 
         select
             groups.group_id as group_id,
-            sipHash64(placed_bins.feature_name) as feature_id,
+            cityHash64(placed_bins.feature_name) as feature_id,
             placed_bins.feature_name as expected_name,
             placed_bins.place as expected_place,
             groups.rows_of_group as rows_expected
