@@ -27,15 +27,13 @@ class Usage:
     cpu_seconds: float
     memory_mib: Sequence[float] = field(repr=False)
 
-    @property
-    def first_third_mib(self) -> float:
-        """Median memory over the first third of the run."""
-        return statistics.median(self.memory_mib[: max(1, len(self.memory_mib) // 3)])
-
-    @property
-    def last_third_mib(self) -> float:
-        """Median memory over the last third of the run."""
-        return statistics.median(self.memory_mib[-max(1, len(self.memory_mib) // 3) :])
+    def third_mib(self, number: int) -> float:
+        """Median memory over the first (0), second (1) or last (2) third of the run."""
+        samples = len(self.memory_mib)
+        start = min(number * samples // 3, samples - 1)
+        return statistics.median(
+            self.memory_mib[start : max((number + 1) * samples // 3, start + 1)]
+        )
 
     @property
     def peak_mib(self) -> float:
