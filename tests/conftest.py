@@ -25,8 +25,14 @@ settings.load_profile("driftline")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Fixtures that take long to make. Their tests stay with one worker, the longest begin first.
+# Fixtures that take long to make. Their tests stay with one worker.
 _SHARED = ("replay", "demo", "drift_warehouse")
+# What takes longest begins first, so that no worker is left alone with it in the end.
+_LONGEST_FIRST = (
+    *_SHARED,
+    "tests/orchestration/dagster/test_runs.py",
+    "tests/end_to_end/test_drift_to_alarm.py",
+)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     def place(item: pytest.Item) -> tuple[bool, int]:
         group = _group(item)
-        rank = _SHARED.index(group) if group in _SHARED else len(_SHARED)
+        is_long = group in _LONGEST_FIRST
+        rank = _LONGEST_FIRST.index(group) if is_long else len(_LONGEST_FIRST)
         return item.get_closest_marker("slow") is not None, rank
 
     items.sort(key=place)

@@ -140,8 +140,7 @@ class KafkaNode:
             self.java_command(
                 "kafka.tools.StorageTool",
                 "format",
-                "--cluster-id",
-                cluster_id,
+                f"--cluster-id={cluster_id}",  # it may begin with a hyphen
                 "--config",
                 str(configuration),
             ),
