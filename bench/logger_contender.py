@@ -1,12 +1,15 @@
 """One way to log from a model server, called at a given rate; each call is timed.
 
-`python -m bench.logger_contender CONTENDER SERVERS RATE SECONDS FOLDER MEANWHILE` prints what it
-saw as JSON. It runs under the interpreter that has the contender's client, so it imports nothing
+`python -m bench.logger_contender CONTENDER SERVERS RATE SECONDS FOLDER MEANWHILE TIMED` prints what
+it saw as JSON. It runs under the interpreter that has the contender's client, so it imports nothing
 else. MEANWHILE is what the process does between two calls:
 
 - `predicting`: the calling thread predicts, as a server does that answers so many requests.
 - `sleeping`: it sleeps, so that the core does, too.
 - `other-thread`: it sleeps, while another thread computes without a pause.
+
+TIMED is what is timed: the `call` that logs, or a `request`, which predicts for 100 µs, always the
+same, and then logs.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ _WARM_UP_SECONDS = 1.0
 _FLUSH_SECONDS = 10.0
 _WEIGHTS = [0.1 * number - 1 for number in range(20)]
 _VALUES = [0.5 + 0.01 * number for number in range(20)]
+# As many predictions take about 100 µs. A time would swallow what interrupts them.
+_PREDICTIONS_OF_A_REQUEST = 115
 
 
 def feature_rows(count: int) -> list[dict[str, Any]]:
@@ -227,10 +232,25 @@ def _sleep_until(due: int) -> None:
     time.sleep(max(0, due - time.perf_counter_ns()) / 1e9)
 
 
+def _predict() -> float:
+    """Compute one prediction of a logistic regression of 20 features."""
+    return 1 / (1 + exp(-sum(map(mul, _WEIGHTS, _VALUES))))
+
+
 def _predict_until(due: int) -> None:
-    """Compute predictions of a logistic regression of 20 features, one after the other."""
     while time.perf_counter_ns() < due:
-        1 / (1 + exp(-sum(map(mul, _WEIGHTS, _VALUES))))
+        _predict()
+
+
+def _request(log: Log) -> Log:
+    """Give a request that predicts, and then logs."""
+
+    def answer(features: Mapping[str, Any]) -> object:
+        for _ in range(_PREDICTIONS_OF_A_REQUEST):
+            _predict()
+        return log(features)
+
+    return answer
 
 
 def measure(
@@ -293,11 +313,13 @@ def measure(
 
 def main() -> None:
     """Measure one contender."""
-    name, servers, rate, seconds, folder, meanwhile = sys.argv[1:]
+    name, servers, rate, seconds, folder, meanwhile, timed = sys.argv[1:]
     if meanwhile == "other-thread":
         threading.Thread(target=_compute, daemon=True).start()
     log, finish = CONTENDERS[name](servers, Path(folder))
     wait_until = _predict_until if meanwhile == "predicting" else _sleep_until
+    if timed == "request":
+        log = _request(log)
     found = measure(log, float(rate), float(seconds), wait_until)
     sys.stdout.write(json.dumps({**found, **finish()}) + "\n")
 

@@ -5,10 +5,14 @@ by the clock, and by that alone: a system call beside it (for CPU time, say) lea
 predictor cold and makes the call slower. Between two calls the thread predicts, as that of a model
 server does; in further rows it sleeps, and the core with it, or another thread computes. Beside
 PredictionLogger stand what one would take instead, a call that does nothing, and a fixed loop,
-whose percentiles show how unevenly the machine itself runs. All rows are measured in turn, several
-times over; of each the run with the median p99 is shown, with the least and greatest p99 of all.
-The broker is Apache Kafka
-(librdkafka's mock broker where that cannot be had), or a port where nobody listens.
+whose percentiles show how unevenly the machine itself runs.
+
+The bar is for what logging adds: the 99th percentile of a request that predicts for 100 µs and
+logs, less that of one that only predicts. What interrupts a machine interrupts both.
+
+All rows are measured in turn, several times over; of each the run with the median p99 is shown,
+with the least and greatest p99 of all. The broker is Apache Kafka (librdkafka's mock broker where
+that cannot be had), or a port where nobody listens.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import json
 import os
 import platform
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -37,7 +42,7 @@ from ingest.command_line import progress
 from tests.kafka.cluster import KafkaCluster
 from tests.kafka.jars import JarsUnavailableError
 
-MOST_P99_MICROSECONDS = 50.0
+MOST_ADDED_MICROSECONDS = 50.0
 
 _PROJECT = Path(__file__).parents[1]
 _COLUMNS = ("p10", "p50", "p90", "p99", "p99.9", "max")
@@ -46,27 +51,39 @@ _COUNTS = ("delivered", "dropped", "spilled")
 _PEER = "kafka-python==3.0.12"
 
 
+Runs = list[Mapping[str, float]]
+
+
 class BenchmarkError(Exception):
     """A row could not be measured. The message says why."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement: which contender, in which circumstances, and whether the bar is for it."""
+    """One measurement: which contender, in which circumstances, and what is timed."""
 
     title: str
     contender: str
     is_broker_up: bool
     meanwhile: str = "predicting"
-    is_judged: bool = False
+    timed: str = "call"
 
 
+# What the rows that follow it add to, and which of them the bar is for.
+_REQUEST = Row("a request", "nothing", is_broker_up=True, timed="request")
+_LOGGED_REQUESTS = (
+    Row("a request, driftline", "driftline", is_broker_up=True, timed="request"),
+    Row("a request, driftline", "driftline", is_broker_up=False, timed="request"),
+    Row("a request, driftline spilling", "driftline-spilling", is_broker_up=False, timed="request"),
+)
 ROWS = (
+    _REQUEST,
+    *_LOGGED_REQUESTS,
     Row("nothing", "nothing", is_broker_up=True),
     Row("a fixed loop", "fixed-loop", is_broker_up=True),
-    Row("driftline", "driftline", is_broker_up=True, is_judged=True),
-    Row("driftline", "driftline", is_broker_up=False, is_judged=True),
-    Row("driftline, spilling", "driftline-spilling", is_broker_up=False, is_judged=True),
+    Row("driftline", "driftline", is_broker_up=True),
+    Row("driftline", "driftline", is_broker_up=False),
+    Row("driftline, spilling", "driftline-spilling", is_broker_up=False),
     Row("json + confluent-kafka", "json-confluent-kafka", is_broker_up=True),
     Row("json + confluent-kafka", "json-confluent-kafka", is_broker_up=False),
     Row("kafka-python", "kafka-python", is_broker_up=True),
@@ -156,9 +173,9 @@ def _measure(
     row: Row, servers: str, rate: float, seconds: float, python: Path
 ) -> Mapping[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        what = [row.contender, servers, str(rate), str(seconds), folder, row.meanwhile]
+        what = [row.contender, servers, str(rate), str(seconds), folder]
         done = subprocess.run(
-            [python, "-m", "bench.logger_contender", *what],
+            [python, "-m", "bench.logger_contender", *what, row.meanwhile, row.timed],
             cwd=_PROJECT,
             capture_output=True,
             text=True,
@@ -193,20 +210,29 @@ def _table(results: list[tuple[Row, Mapping[str, float]]], title: str) -> Table:
     return table
 
 
-def _median_run(runs: list[Mapping[str, float]]) -> Mapping[str, float]:
+def _median_run(runs: Runs) -> Mapping[str, float]:
     by_p99 = sorted(runs, key=lambda run: run["p99"])
     median = by_p99[len(by_p99) // 2]
     return {**median, "least_p99": by_p99[0]["p99"], "greatest_p99": by_p99[-1]["p99"]}
 
 
-def _measure_all(
-    rate: float, seconds: float, rounds: int
-) -> tuple[str, list[tuple[Row, Mapping[str, float]]]]:
+def _added(runs: Mapping[Row, Runs]) -> dict[Row, list[float]]:
+    """Give what each logged request adds to the p99 of one that is not logged, round by round."""
+    return {
+        row: [
+            logged["p99"] - alone["p99"]
+            for alone, logged in zip(runs[_REQUEST], runs[row], strict=True)
+        ]
+        for row in _LOGGED_REQUESTS
+    }
+
+
+def _measure_all(rate: float, seconds: float, rounds: int) -> tuple[str, Mapping[Row, Runs]]:
     peer = _peer_python()
     if peer is None:
         console.print(f"{_PEER} cannot be installed here: its rows are left out")
     rows = [row for row in ROWS if peer is not None or row.contender != "kafka-python"]
-    runs: dict[Row, list[Mapping[str, float]]] = {row: [] for row in rows}
+    runs: dict[Row, Runs] = {row: [] for row in rows}
     with (
         tempfile.TemporaryDirectory() as folder,
         _broker(Path(folder)) as (broker, address),
@@ -217,7 +243,7 @@ def _measure_all(
             servers = address if row.is_broker_up else _deserted_port()
             runs[row].append(_measure(row, servers, rate, seconds, python))
             advance(number + 1, len(rows) * rounds)
-    return broker, [(row, _median_run(runs[row])) for row in rows]
+    return broker, runs
 
 
 def main(
@@ -226,12 +252,13 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="How many runs each row has.")] = 3,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures there.")] = None,
 ) -> None:
-    """Measure what logging adds to a prediction, and fail where a p99 is above the bar."""
+    """Measure what logging adds to a prediction, and fail where that is above the bar."""
     try:
-        broker, results = _measure_all(rate, seconds, rounds)
+        broker, runs = _measure_all(rate, seconds, rounds)
     except BenchmarkError as error:
         console.print(f"error: {error}")
         raise typer.Exit(1) from None
+    results = [(row, _median_run(runs[row])) for row in runs]
     wide = Console(width=max(console.width, 165))
     wide.print(
         _table(
@@ -251,20 +278,24 @@ def main(
                 "title": row.title,
                 "is_broker_up": row.is_broker_up,
                 "meanwhile": row.meanwhile,
+                "timed": row.timed,
                 **found,
             }
             for row, found in results
         ]
         json_file.write_text(json.dumps(figures, indent=1) + "\n")
-    slow = [
-        f"{row.title} (broker {'up' if row.is_broker_up else 'down'}): {found['p99']:.1f}"
-        for row, found in results
-        if row.is_judged and found["p99"] >= MOST_P99_MICROSECONDS
-    ]
-    if slow:
-        console.print(f"error: p99 is not below {MOST_P99_MICROSECONDS:.0f} µs: {'; '.join(slow)}")
+    is_slow = False
+    for row, added in _added(runs).items():
+        median = statistics.median(added)
+        is_slow |= median >= MOST_ADDED_MICROSECONDS
+        console.print(
+            f"{row.title}, the broker {'up' if row.is_broker_up else 'down'}: {median:.1f} µs are "
+            f"added to the p99 of a request ({', '.join(f'{rise:.1f}' for rise in added)})"
+        )
+    if is_slow:
+        console.print(f"error: not below {MOST_ADDED_MICROSECONDS:.0f} µs")
         raise typer.Exit(1)
-    console.print(f"p99 is below {MOST_P99_MICROSECONDS:.0f} µs, the broker up and down")
+    console.print(f"all below {MOST_ADDED_MICROSECONDS:.0f} µs")
 
 
 if __name__ == "__main__":

@@ -758,6 +758,9 @@ def test_session_does_not_keep_what_one_request_set(
     assert admin_http.query(state, **session, **changed) == "33\t123456789\tsystem\n"
     expected = "44\t" + fresh.split("\t")[1] + "\tinformation_schema\n"
     assert admin_http.query(state, **session) == expected
+    admin_http.query("set max_block_size = 45", **session)
+    assert admin_http.query(state, **session, **changed) == "33\t123456789\tsystem\n"
+    assert admin_http.query(state, **session) == expected.replace("44", "45", 1)
 
 
 def test_session_survives_a_wrong_setting(admin_http: PlainHttp, session: dict[str, str]) -> None:
