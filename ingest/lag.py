@@ -10,12 +10,19 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from driftline.settings import KafkaSettings
 from ingest.broker_errors import BrokerErrors
 
 _BROKER_SECONDS = 10.0
+_MOVE_SECONDS = 0.1
+# A group's coordinator is elsewhere now, or is still reading what it had: soon one will answer.
+_COORDINATOR_MOVES = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
 
 
 @dataclass(frozen=True)
@@ -69,13 +76,25 @@ class LagReader:
         with self._asking():
             self._learn_leaders([topic])
             low, high = self._consumer.get_watermark_offsets(at, timeout=_BROKER_SECONDS)
-            found = self._consumer.committed([at], timeout=_BROKER_SECONDS)[0]
+            found = self._committed(at)
         # An error of the partition is in its place, not raised.
         if found.error is not None:
             raise KafkaException(found.error)
         if found.offset < 0:
             return Bounds(low, high, None)
         return Bounds(low, high, found.offset, found.metadata or "")
+
+    def _committed(self, at: TopicPartition) -> TopicPartition:
+        """Ask for what the group has committed, again while its coordinator moves."""
+        deadline = time.monotonic() + _BROKER_SECONDS
+        while True:
+            try:
+                return self._consumer.committed([at], timeout=_BROKER_SECONDS)[0]
+            except KafkaException as error:
+                moves = error.args[0].code() in _COORDINATOR_MOVES
+                if not moves or time.monotonic() >= deadline:
+                    raise
+                self._consumer.poll(_MOVE_SECONDS)  # lets the client look for the new one
 
     def high_watermarks(
         self, partitions: Iterable[tuple[str, int]]
