@@ -50,7 +50,7 @@ _COUNTS = ("delivered", "dropped", "spilled")
 # Of an installation of its own, so that the project does not depend on it.
 _PEER = "kafka-python==3.0.12"
 
-
+# What each run of one row saw.
 Runs = list[Mapping[str, float]]
 
 

@@ -202,10 +202,7 @@ class EventProducer:
         if client is None:
             return self._leave(Event(key, value, event_id))
         try:
-            headers = [*self._headers, ("ce_id", event_id)]
-            # By position (partition, callback, on_delivery, timestamp, headers): a keyword would
-            # cost a sixth of the call.
-            client.produce(self._topic, value, key, -1, None, None, 0, headers)
+            client.produce(self._topic, value, key, headers=[*self._headers, ("ce_id", event_id)])
         except BufferError:
             if self._spill_settings is not None:
                 return self._leave(Event(key, value, event_id))

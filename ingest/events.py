@@ -60,6 +60,7 @@ _MAX_DEPTH = 32
 Headers = list[tuple[str, bytes]]
 
 
+# Not frozen, and no tuple with names: one is made for each prediction, and these take longer.
 @dataclass(slots=True)
 class EncodedEvent:
     """One message: the prediction it is about (also its key), its JSON, its time as written there.

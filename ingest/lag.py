@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -45,11 +45,7 @@ class Bounds:
 
 
 class LagReader:
-    """Reads offsets and lag of the loader's consumer group without joining it.
-
-    The offsets a group has not committed are those a producer that replays history must not run
-    too far ahead by, where the broker keeps only so much.
-    """
+    """Reads offsets and lag of the loader's consumer group without joining it."""
 
     def __init__(self, settings: KafkaSettings, topics: tuple[str, ...] = ()) -> None:
         self._topics = topics or (settings.predictions_topic, settings.labels_topic)
@@ -149,22 +145,6 @@ class LagReader:
                 self._consumer.close()
                 self._connect()
                 raise explained from error
-
-    def wait_until_at_most(
-        self,
-        messages: int,
-        *,
-        timeout: float,
-        clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
-    ) -> bool:
-        """Wait until no partition is more than `messages` behind; False after `timeout` seconds."""
-        deadline = clock() + timeout
-        while max(self.lag().values(), default=0) > messages:
-            if clock() >= deadline:
-                return False
-            pause(0.05)
-        return True
 
     def close(self) -> None:
         """Close the connection."""
