@@ -36,8 +36,11 @@ _RECREATE_SECONDS = 10.0
 _REPORT_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 _BUSY_POLL_SECONDS = 0.01
+# How full the room for events that wait here may be when the thread comes again. It comes no sooner
+# than it must: each time it takes the interpreter from a thread that predicts.
+_FILLED_SHARE = 0.25
 # How many events are taken to the client or the disk at once.
-_TOGETHER = 100
+_TOGETHER = 1000
 # What an event that waits in Python costs beside its bytes.
 _EVENT_OVERHEAD = 300
 # How long a fork waits for what is under way to be acknowledged, and for the thread to end.
@@ -51,8 +54,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "acks": "all",
     "compression.type": "lz4",
     # The first event of a batch wakes a thread of the client, at its caller's cost: 50 µs and more.
-    # Ten times a second is too rare to reach the 99th percentile of a server under load.
-    "linger.ms": 100,
+    # And each answer of the broker has its callbacks take the interpreter from the caller.
+    "linger.ms": 250,
     # Bounded by bytes alone.
     "queue.buffering.max.messages": 0,
     "client.id": "driftline-logger",
@@ -177,6 +180,7 @@ class EventProducer:
         self._kafka: Any = None
         self._next_creation = 0.0
         self._is_creation_refused = False
+        self._taken_at = time.monotonic()
         self._undelivered: deque[tuple[Record, KafkaError]] = deque()
         self._delivered = 0
         self._failed: Counter[str] = Counter()
@@ -303,6 +307,8 @@ class EventProducer:
             self._waiting.append(event)
             self._waiting_bytes += event.cost
             self._queued += 1
+            # What comes after it waits, too: to find the client full costs more than to leave it.
+            self._client = None
             if self._thread is not None:
                 return True
             thread = self._thread = self._new_thread()
@@ -348,8 +354,7 @@ class EventProducer:
             )
         if self._kafka is None:
             self._create()
-        # While there is something to take or to replay, the next turn comes soon.
-        is_busy = self._take_waiting()
+        seconds = self._seconds_to_rest(self._take_waiting())
         self._keep_undelivered()
         if self._spill is not None:
             self._spill.tend()
@@ -358,17 +363,27 @@ class EventProducer:
                 self._replay.step(self._kafka)
             except KafkaException as error:
                 self._retire(error)
-            is_busy = is_busy or self._replay.is_busy
+            if self._replay.is_busy:
+                seconds = min(seconds, _BUSY_POLL_SECONDS)
         self._report_refusal()
         if time.monotonic() >= self._next_report:
             self._next_report = time.monotonic() + _REPORT_SECONDS
             self._report_losses()
         if self._kafka is None:
             self._stopped.wait(_POLL_SECONDS)
-        elif self._is_flushing and not is_busy:
-            self._kafka.flush(_POLL_SECONDS)
+        elif self._is_flushing and seconds == _POLL_SECONDS:
+            self._kafka.flush(seconds)
         else:
-            self._kafka.poll(_BUSY_POLL_SECONDS if is_busy else _POLL_SECONDS)
+            self._kafka.poll(seconds)
+
+    def _seconds_to_rest(self, taken_bytes: int) -> float:
+        """Give when to come again: before too much waits, if events come as they came just now."""
+        now = time.monotonic()
+        passed, self._taken_at = now - self._taken_at, now
+        if self._is_flushing and taken_bytes:
+            return _BUSY_POLL_SECONDS
+        room = _FILLED_SHARE * self._max_waiting_bytes
+        return min(_POLL_SECONDS, passed * room / max(taken_bytes, 1))
 
     def _create(self) -> None:
         now = time.monotonic()
@@ -389,43 +404,47 @@ class EventProducer:
             self._is_creation_refused = True
             _log.error("no events are sent to topic %s: %s", self._topic, error)
 
-    def _take_waiting(self) -> bool:
+    def _take_waiting(self) -> int:
         """Hand what was left here to the client, or to the disk; then open the client to `send`.
 
-        Give whether there was anything.
+        Give how many bytes that was.
         """
-        has_taken = False
+        taken_bytes = 0
         while True:
             with self._lock:
                 if not self._waiting:
                     if not self._is_closed:
                         self._client = self._kafka
-                    return has_taken
+                    return taken_bytes
                 is_hopeless = self._is_creation_refused or self._stopped.is_set()
                 if self._kafka is None and not is_hopeless:
-                    return has_taken  # the next turn makes a client
+                    return taken_bytes  # the next turn makes a client
                 events = [
                     self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))
                 ]
-            has_taken = True
+            size = sum(event.cost for event in events)
+            taken_bytes += size
             try:
                 self._take(events)
             finally:
                 with self._lock:
-                    self._waiting_bytes -= sum(event.cost for event in events)
+                    self._waiting_bytes -= size
 
     def _take(self, events: Sequence[Event]) -> None:
         refused: list[Record] = []
+        reason = "no_producer"
+        is_full = False
         for number, event in enumerate(events):
             headers = [*self._headers, ("ce_id", event.event_id.encode())]
-            reason = "no_producer"
             is_worth_keeping = True
             try:
-                if self._kafka is not None:
+                if self._kafka is not None and not is_full:
                     self._kafka.produce(self._topic, event.value, event.key, headers=headers)
                     continue
             except BufferError:
                 reason = "queue_full"
+                # The disk has room for what follows.
+                is_full = self._spill is not None
             except KafkaException as error:
                 reason = error.args[0].name()
                 is_worth_keeping = not is_refusal(error.args[0])

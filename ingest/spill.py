@@ -70,7 +70,7 @@ _RETRY_SECONDS = 1.0
 _LOCK_SECONDS = 0.5
 # Each write lets go of the interpreter, and beside a thread that computes without a pause it comes
 # back after 5 ms only: 200 writes a second.
-_GROUP_BYTES = 256 * 1024
+_GROUP_BYTES = 512 * 1024
 
 # Replay shares the interpreter with a model server, which is why it does not go at full speed.
 _BURST = 100

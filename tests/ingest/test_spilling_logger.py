@@ -234,6 +234,48 @@ def test_log_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
     assert ended(counters) == 23
 
 
+def test_full_client_is_not_asked_again_for_each_event(tmp_path: Path) -> None:
+    refusals: list[int] = []
+
+    class Full:
+        """A client that says when it has no room."""
+
+        def __init__(self, configuration: dict[str, Any], **options: Any) -> None:
+            self.client = Producer(configuration, **options)
+
+        def __len__(self) -> int:
+            return len(self.client)
+
+        def produce(self, *arguments: Any, **options: Any) -> None:
+            try:
+                self.client.produce(*arguments, **options)
+            except BufferError:
+                refusals.append(1)
+                raise
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.client, name)
+
+    events = EventProducer(
+        "t",
+        {"bootstrap.servers": NOWHERE, "queue.buffering.max.kbytes": 1, **QUIET},
+        headers=[],
+        identify=lambda key, _: key.decode(),
+        max_queue_bytes=64 * MIB,
+        spill=SpillSettings(tmp_path),
+        make_producer=Full,
+    )
+    assert events.send("first", b"x" * 1000, "first")
+    wait_for(lambda: events._client is not None)
+    for number in range(2000):
+        assert events.send(f"{number}", b"x" * 1000, "id")
+    wait_for(lambda: events.counters().spilled >= 1900)
+    # Of each turn of the thread: the event that finds the client full, and the first of those left.
+    assert 1 <= len(refusals) <= 200
+    events.close(0)
+    assert events.counters().spilled == 2001
+
+
 def test_event_too_large_for_the_client_is_not_spilled(broker: str, tmp_path: Path) -> None:
     logger = PredictionLogger(
         "m",
@@ -279,11 +321,11 @@ def recover(folder: Path, broker: str, topic: str) -> None:
 
 @pytest.mark.parametrize(
     ("point", "passes", "least", "most"),
-    # A segment takes ten of these events, a write one or two; a segment is sealed when the next
+    # A segment takes ten of these events, a write up to five; a segment is sealed when the next
     # write has no room, or when replay begins.
     [
         ("after_open", 0, 0, 0),
-        ("after_write", 7, 8, 16),
+        ("after_write", 2, 3, 15),
         ("after_open", 1, 1, 10),
         ("after_seal", 0, 1, 10),
     ],
