@@ -46,6 +46,10 @@ _EVENT_OVERHEAD = 300
 # How long a fork waits for what is under way to be acknowledged, and for the thread to end.
 _FORK_FLUSH_SECONDS = 0.5
 _FORK_SECONDS = 5.0
+# How long what a client was still busy with may take to come back from it.
+_PURGE_SECONDS = 1.0
+# Twice the interpreter's switch interval: who has just read a name has used it by then.
+_HAND_OVER_SECONDS = 0.01
 # Forks come in series: the parent makes its next client when no more of them have come for a while.
 _RESUME_SECONDS = 1.0
 
@@ -58,7 +62,15 @@ _DEFAULTS: Mapping[str, Any] = {
     "linger.ms": 250,
     # Bounded by bytes alone.
     "queue.buffering.max.messages": 0,
+    # A callback for each event takes the interpreter from the caller for each event. What is
+    # delivered is known without: it is what the client has no more, and has not given back.
+    "delivery.report.only.error": True,
     "client.id": "driftline-logger",
+}
+# A segment at a time is replayed, and waits for its acknowledgements.
+_REPLAY_DEFAULTS: Mapping[str, Any] = {
+    "delivery.report.only.error": False,
+    "queue.buffering.max.kbytes": 16 * 1024,
 }
 # What waits in memory dies with its process, what was spilled does not: give up sooner.
 _SPILL_DEFAULTS: Mapping[str, Any] = {"message.timeout.ms": 30_000}
@@ -70,8 +82,9 @@ class Counters:
 
     Each event handed to the logger is in exactly one of `delivered` (acknowledged by the broker),
     `failed` (given up by the Kafka client, by error code), `dropped` (by reason: queue_full,
-    unencodable, closed, no_producer, spill_full, spill_oversize, spill_error, or the client's
-    code), `spilled` (written to disk) and `depth` (waiting in memory). `queued` were not dropped
+    unencodable, closed, no_producer, spill_full, spill_oversize, spill_error, unanswered, or the
+    client's code), `spilled` (written to disk) and `depth` (waiting in memory). While events come,
+    `delivered` lags a little behind, and `depth` is that much too large. `queued` were not dropped
     at once. `repaired` had a value that is not plain JSON (see ingest.events); `truncated` were too
     large.
 
@@ -168,6 +181,8 @@ class EventProducer:
         self._lock = threading.Lock()
         self._waiting: deque[Event] = deque()
         self._waiting_bytes = 0
+        # Taken from there by the thread, and on their way to the client or to the disk.
+        self._in_hand = 0
         self._queued = 0
         self._repaired = 0
         self._truncated = 0
@@ -176,13 +191,16 @@ class EventProducer:
         self._is_closed = False
         # The client for `send`: only while it takes events and none of them waits here.
         self._client: Any = None
+        # Held while a client gives back its events, and while all of them are counted.
+        self._counting = threading.Lock()
+        self._delivered = 0
         # Written by the thread alone (by `close` when that has ended).
         self._kafka: Any = None
+        self._replaying_kafka: Any = None
         self._next_creation = 0.0
         self._is_creation_refused = False
         self._taken_at = time.monotonic()
         self._undelivered: deque[tuple[Record, KafkaError]] = deque()
-        self._delivered = 0
         self._failed: Counter[str] = Counter()
         self._lost_later: Counter[str] = Counter()
         self._spilled = 0
@@ -238,22 +256,31 @@ class EventProducer:
 
     def counters(self) -> Counters:
         """Give the counts of this process so far."""
-        # What ends is read before what begins, so that the depth is never too small.
-        delivered = self._delivered
-        failed = self._failed.copy()
-        lost_later = self._lost_later.copy()
-        spilled = self._spilled
-        with self._lock:
-            ended = delivered + failed.total() + lost_later.total() + spilled
+        with self._counting:
+            # In the order in which events move on, so that none is missed: one that is seen twice
+            # is counted as delivered a moment later.
+            with self._lock:
+                queued = self._queued
+                dropped = self._dropped.copy()
+                repaired, truncated = self._repaired, self._truncated
+                here = len(self._waiting) + self._in_hand
+            if self._kafka is not None:
+                here += len(self._kafka)
+            here += len(self._undelivered)
+            failed = self._failed.copy()
+            lost_later = self._lost_later.copy()
+            spilled = self._spilled
+            ended = failed.total() + lost_later.total() + spilled
+            self._delivered = max(self._delivered, queued - here - ended)
             return Counters(
-                queued=self._queued,
-                delivered=delivered,
+                queued=queued,
+                delivered=self._delivered,
                 failed=dict(failed),
-                dropped=dict(self._dropped + lost_later),
+                dropped=dict(dropped + lost_later),
                 spilled=spilled,
-                repaired=self._repaired,
-                truncated=self._truncated,
-                depth=max(self._queued - ended, 0),  # an answer can overtake the count of its event
+                repaired=repaired,
+                truncated=truncated,
+                depth=max(queued - ended - self._delivered, 0),
                 replayed=self._replayed,
                 replay_lost=dict(self._replay_lost),
             )
@@ -333,6 +360,7 @@ class EventProducer:
         while not self._stopped.is_set():
             if self._is_pausing:
                 self._release_client(_FORK_FLUSH_SECONDS)
+                self._release_replaying_client()
                 return
             try:
                 self._turn()
@@ -359,10 +387,7 @@ class EventProducer:
         if self._spill is not None:
             self._spill.tend()
         if self._replay is not None and self._kafka is not None and not self._is_closed:
-            try:
-                self._replay.step(self._kafka)
-            except KafkaException as error:
-                self._retire(error)
+            self._replay_some(self._replay)
             if self._replay.is_busy:
                 seconds = min(seconds, _BUSY_POLL_SECONDS)
         self._report_refusal()
@@ -392,17 +417,36 @@ class EventProducer:
         self._next_creation = now + _RECREATE_SECONDS
         self._is_creation_refused = False
         try:
-            self._kafka = self._make_producer(
-                {
-                    "error_cb": self._broker_errors.note,
-                    **self._configuration,
-                    "on_delivery": self._on_delivery,
-                },
-                logger=_log,
-            )
+            self._kafka = self._new_client({"on_delivery": self._on_failure})
         except (KafkaException, ValueError, TypeError) as error:
             self._is_creation_refused = True
             _log.error("no events are sent to topic %s: %s", self._topic, error)
+
+    def _new_client(self, properties: Mapping[str, Any]) -> Any:
+        return self._make_producer(
+            {"error_cb": self._broker_errors.note, **self._configuration, **properties},
+            logger=_log,
+        )
+
+    def _replay_some(self, replay: Replay) -> None:
+        """Send some of what was spilled, by a client of its own, which says what has arrived."""
+        if not replay.begin():
+            self._release_replaying_client()
+            return
+        if self._replaying_kafka is None:
+            self._replaying_kafka = self._new_client(_REPLAY_DEFAULTS)
+        self._replaying_kafka.poll(0)
+        try:
+            replay.step(self._replaying_kafka)
+        except KafkaException as error:
+            _log.error("topic %s: replay starts anew after %s", self._topic, error)
+            self._release_replaying_client()
+
+    def _release_replaying_client(self) -> None:
+        kafka, self._replaying_kafka = self._replaying_kafka, None
+        if kafka is not None:
+            kafka.purge()
+            kafka.flush(_PURGE_SECONDS)
 
     def _take_waiting(self) -> int:
         """Hand what was left here to the client, or to the disk; then open the client to `send`.
@@ -422,6 +466,7 @@ class EventProducer:
                 events = [
                     self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))
                 ]
+                self._in_hand = len(events)
             size = sum(event.cost for event in events)
             taken_bytes += size
             try:
@@ -429,6 +474,7 @@ class EventProducer:
             finally:
                 with self._lock:
                     self._waiting_bytes -= size
+                    self._in_hand = 0
 
     def _take(self, events: Sequence[Event]) -> None:
         refused: list[Record] = []
@@ -498,19 +544,27 @@ class EventProducer:
         """Destroy the client; what it has not sent within `seconds` is left to the next one."""
         with self._lock:
             self._client = None
-        kafka, self._kafka = self._kafka, None
-        if kafka is None:
-            return
+        # A `send` that has the client already hands over its event.
+        self._stopped.wait(_HAND_OVER_SECONDS)
         self._is_taking_back = True
-        kafka.flush(seconds)
-        kafka.purge()
-        kafka.flush(1.0)
+        self._empty_client(seconds)
         self._is_taking_back = False
 
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+    def _empty_client(self, seconds: float) -> None:
+        """Have the client give back what it has not sent within `seconds`, and let it go."""
+        with self._counting:
+            kafka, self._kafka = self._kafka, None
+            if kafka is None or not len(kafka):
+                return
+            kafka.flush(seconds)
+            kafka.purge()
+            if left := kafka.flush(_PURGE_SECONDS):
+                self._lost_later["unanswered"] += left
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            self._delivered += 1
-        elif self._is_taking_back:
+            return  # `delivery.report.only.error` is overridden
+        if self._is_taking_back:
             record = Record(message.key() or b"", message.value() or b"", [])
             event_id = self._identify(record.key, record.value)
             event = Event(record.key.decode(), record.value, event_id)
@@ -533,10 +587,8 @@ class EventProducer:
     def _end(self) -> None:
         """Give up, or keep on disk, what was not sent (the thread has ended)."""
         self._take_waiting()
-        kafka, self._kafka = self._kafka, None
-        if kafka is not None and len(kafka):
-            kafka.purge()
-            kafka.flush(1.0)
+        self._empty_client(0.0)
+        self._release_replaying_client()
         self._keep_undelivered()
         if self._spill is not None:
             self._spill.close()
@@ -594,11 +646,11 @@ class EventProducer:
 
     def forget_parent(self) -> None:
         """In a forked child: begin anew."""
-        inherited = self._kafka
-        if inherited is not None:
-            # It did not end in time. Destroying it would wait for ever for threads that live in the
-            # parent only, so it must outlive the process.
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+        for inherited in (self._kafka, self._replaying_kafka):
+            if inherited is not None:
+                # It did not end in time. Destroying it would wait for ever for threads that live in
+                # the parent only, so it must outlive the process.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
         if self._spill is not None:
             self._spill.forget()
         was_closed = self._is_closed

@@ -500,18 +500,24 @@ class Replay:
         """Whether more can be sent at once."""
         return self._segment is not None and self._is_answered
 
-    def step(self, client: Any) -> None:
-        """Send some records, or end a segment; answers come with the client's next poll.
-
-        Raises KafkaException where the client has met a fatal error and sends nothing more.
-        """
+    def begin(self) -> bool:
+        """Take up the oldest segment, unless one is under way; say whether there is one."""
         if self._segment is None:
             self._segment = self._spill.oldest()
-            if self._segment is None:
-                return
-            self._settled.clear()
-            self._is_cautious = False
-            self._start_reading(self._segment)
+            if self._segment is not None:
+                self._settled.clear()
+                self._is_cautious = False
+                self._start_reading(self._segment)
+        return self._segment is not None
+
+    def step(self, client: Any) -> None:
+        """Send some records of a segment, or end it; answers come with the client's next poll.
+
+        The client must call back for what is delivered, too. Raises KafkaException where it has met
+        a fatal error and sends nothing more.
+        """
+        if not self.begin() or self._segment is None:
+            return
         if self._has_failed:
             if not self._in_flight and self._spill.clock() >= self._resume_at:
                 self._start_reading(self._segment)
