@@ -1,4 +1,5 @@
-{#- A touched hour is counted whole; keys that are gone from it are marked as deleted. -#}
+{#- A touched hour is counted whole; keys that are gone from it are marked as deleted. Rows are written in
+    pieces of 64 MiB, since meanwhile the values of all groups are still in memory. -#}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -9,7 +10,11 @@
     )''',
     partition_by='toYYYYMM(predicted_hour)',
     indexes=[{'name': 'run_version_range', 'definition': 'run_version TYPE minmax GRANULARITY 1'}],
-    query_settings={'throw_on_max_partitions_per_insert_block': 0, 'optimize_on_insert': 0},
+    query_settings={
+        'throw_on_max_partitions_per_insert_block': 0,
+        'optimize_on_insert': 0,
+        'min_insert_block_size_bytes': 64 * 1024 * 1024,
+    },
     meta={'vanished': ['mark_vanished_histograms', 'int_predictions']},
 ) }}
 
