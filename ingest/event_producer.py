@@ -39,8 +39,10 @@ _BUSY_POLL_SECONDS = 0.01
 # How full the room for events that wait here may be when the thread comes again. It comes no sooner
 # than it must: each time it takes the interpreter from a thread that predicts.
 _FILLED_SHARE = 0.25
-# How many events are taken to the client or the disk at once.
+_LEAST_POLL_SECONDS = 0.001
+# How much is taken to the client or the disk at once: its room is free when all of it is there.
 _TOGETHER = 1000
+_TOGETHER_BYTES = 512 * 1024
 # What an event that waits in Python costs beside its bytes.
 _EVENT_OVERHEAD = 300
 # How long a fork waits for what is under way to be acknowledged, and for the thread to end.
@@ -62,16 +64,19 @@ _DEFAULTS: Mapping[str, Any] = {
     "linger.ms": 250,
     # Bounded by bytes alone.
     "queue.buffering.max.messages": 0,
-    # A callback for each event takes the interpreter from the caller for each event. What is
-    # delivered is known without: it is what the client has no more, and has not given back.
+    # To be told of each delivered event, as a message of its own, takes the interpreter from the
+    # caller. It is known without: what the client has no more, and has not given back.
     "delivery.report.only.error": True,
     "client.id": "driftline-logger",
 }
 # A segment at a time is replayed, and waits for its acknowledgements.
-_REPLAY_DEFAULTS: Mapping[str, Any] = {
+_REPLAY_PROPERTIES: Mapping[str, Any] = {
     "delivery.report.only.error": False,
     "queue.buffering.max.kbytes": 16 * 1024,
+    "linger.ms": 5,
 }
+# Making a client is expensive, and where little is spilled now and then, there is soon more.
+_IDLE_REPLAY_SECONDS = 30.0
 # What waits in memory dies with its process, what was spilled does not: give up sooner.
 _SPILL_DEFAULTS: Mapping[str, Any] = {"message.timeout.ms": 30_000}
 
@@ -82,11 +87,11 @@ class Counters:
 
     Each event handed to the logger is in exactly one of `delivered` (acknowledged by the broker),
     `failed` (given up by the Kafka client, by error code), `dropped` (by reason: queue_full,
-    unencodable, closed, no_producer, spill_full, spill_oversize, spill_error, unanswered, or the
-    client's code), `spilled` (written to disk) and `depth` (waiting in memory). While events come,
-    `delivered` lags a little behind, and `depth` is that much too large. `queued` were not dropped
-    at once. `repaired` had a value that is not plain JSON (see ingest.events); `truncated` were too
-    large.
+    unencodable, closed, no_producer, no_thread, spill_full, spill_oversize, spill_error,
+    unanswered, error, or the client's code), `spilled` (written to disk) and `depth` (waiting in
+    memory). While events come, `delivered` lags a little behind, and `depth` is that much too
+    large. `queued` were not dropped at once. `repaired` had a value that is not plain JSON (see
+    ingest.events); `truncated` were too large.
 
     `replayed` were spilled, by this process or one before it, and then acknowledged. `replay_lost`
     were spilled and could not be sent, by reason: spill_damaged, spill_unreadable (a whole
@@ -191,12 +196,15 @@ class EventProducer:
         self._is_closed = False
         # The client for `send`: only while it takes events and none of them waits here.
         self._client: Any = None
-        # Held while a client gives back its events, and while all of them are counted.
-        self._counting = threading.Lock()
         self._delivered = 0
+        # Odd while a client gives back its events: they are on their way against the order in which
+        # they are counted.
+        self._emptying = 0
         # Written by the thread alone (by `close` when that has ended).
         self._kafka: Any = None
         self._replaying_kafka: Any = None
+        self._next_replaying_creation = 0.0
+        self._replaying_until = 0.0
         self._next_creation = 0.0
         self._is_creation_refused = False
         self._taken_at = time.monotonic()
@@ -214,6 +222,7 @@ class EventProducer:
         self._stopped = threading.Event()
         self._is_flushing = False
         self._is_pausing = False
+        self._has_paused = False
         self._resume_at = 0.0
         self._is_taking_back = False
         self._turned = threading.Condition()
@@ -256,34 +265,39 @@ class EventProducer:
 
     def counters(self) -> Counters:
         """Give the counts of this process so far."""
-        with self._counting:
-            # In the order in which events move on, so that none is missed: one that is seen twice
-            # is counted as delivered a moment later.
-            with self._lock:
-                queued = self._queued
-                dropped = self._dropped.copy()
-                repaired, truncated = self._repaired, self._truncated
-                here = len(self._waiting) + self._in_hand
-            if self._kafka is not None:
-                here += len(self._kafka)
-            here += len(self._undelivered)
-            failed = self._failed.copy()
-            lost_later = self._lost_later.copy()
-            spilled = self._spilled
-            ended = failed.total() + lost_later.total() + spilled
-            self._delivered = max(self._delivered, queued - here - ended)
-            return Counters(
-                queued=queued,
-                delivered=self._delivered,
-                failed=dict(failed),
-                dropped=dict(dropped + lost_later),
-                spilled=spilled,
-                repaired=repaired,
-                truncated=truncated,
-                depth=max(queued - ended - self._delivered, 0),
-                replayed=self._replayed,
-                replay_lost=dict(self._replay_lost),
-            )
+        emptying = self._emptying
+        # In the order in which events move on, so that none is missed: one that is seen twice is
+        # counted as delivered a moment later.
+        with self._lock:
+            queued = self._queued
+            dropped = self._dropped.copy()
+            repaired, truncated = self._repaired, self._truncated
+            here = len(self._waiting) + self._in_hand
+        kafka = self._kafka
+        if kafka is not None:
+            here += len(kafka)
+        del kafka  # whoever lets a client go last, destroys it
+        here += len(self._undelivered)
+        failed = self._failed.copy()
+        lost_later = self._lost_later.copy()
+        spilled = self._spilled
+        ended = failed.total() + lost_later.total() + spilled
+        with self._lock:
+            if emptying % 2 == 0 and emptying == self._emptying:
+                self._delivered = max(self._delivered, queued - here - ended)
+            delivered = self._delivered
+        return Counters(
+            queued=queued,
+            delivered=delivered,
+            failed=dict(failed),
+            dropped=dict(dropped + lost_later),
+            spilled=spilled,
+            repaired=repaired,
+            truncated=truncated,
+            depth=max(queued - ended - delivered, 0),
+            replayed=self._replayed,
+            replay_lost=dict(self._replay_lost),
+        )
 
     def flush(self, timeout: float) -> int:
         """Wait up to `timeout` seconds until no event waits in memory; give how many still do."""
@@ -358,11 +372,15 @@ class EventProducer:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            if self._is_pausing:
-                self._release_client(_FORK_FLUSH_SECONDS)
-                self._release_replaying_client()
-                return
             try:
+                if self._is_pausing:
+                    self._release_replaying_client()
+                    self._release_client(_FORK_FLUSH_SECONDS)
+                    with self._lock:
+                        # Whoever forks may have waited long enough, and gone on.
+                        self._has_paused = self._is_pausing
+                    if self._has_paused:
+                        return
                 self._turn()
             except Exception:  # noqa: BLE001
                 # A dead thread would lose all that comes; this may lose what it stumbled over.
@@ -408,7 +426,7 @@ class EventProducer:
         if self._is_flushing and taken_bytes:
             return _BUSY_POLL_SECONDS
         room = _FILLED_SHARE * self._max_waiting_bytes
-        return min(_POLL_SECONDS, passed * room / max(taken_bytes, 1))
+        return min(_POLL_SECONDS, max(_LEAST_POLL_SECONDS, passed * room / max(taken_bytes, 1)))
 
     def _create(self) -> None:
         now = time.monotonic()
@@ -430,12 +448,23 @@ class EventProducer:
 
     def _replay_some(self, replay: Replay) -> None:
         """Send some of what was spilled, by a client of its own, which says what has arrived."""
+        now = time.monotonic()
+        if self._replaying_kafka is not None:
+            self._replaying_kafka.poll(0)
         if not replay.begin():
-            self._release_replaying_client()
+            if now >= self._replaying_until:
+                self._release_replaying_client()
             return
+        self._replaying_until = now + _IDLE_REPLAY_SECONDS
         if self._replaying_kafka is None:
-            self._replaying_kafka = self._new_client(_REPLAY_DEFAULTS)
-        self._replaying_kafka.poll(0)
+            if now < self._next_replaying_creation:
+                return
+            self._next_replaying_creation = now + _RECREATE_SECONDS
+            try:
+                self._replaying_kafka = self._new_client(_REPLAY_PROPERTIES)
+            except (KafkaException, ValueError, TypeError) as error:
+                _log.error("topic %s: what was spilled is not sent: %s", self._topic, error)
+                return
         try:
             replay.step(self._replaying_kafka)
         except KafkaException as error:
@@ -447,6 +476,8 @@ class EventProducer:
         if kafka is not None:
             kafka.purge()
             kafka.flush(_PURGE_SECONDS)
+        if self._replay is not None:
+            self._replay.restart()
 
     def _take_waiting(self) -> int:
         """Hand what was left here to the client, or to the disk; then open the client to `send`.
@@ -463,15 +494,18 @@ class EventProducer:
                 is_hopeless = self._is_creation_refused or self._stopped.is_set()
                 if self._kafka is None and not is_hopeless:
                     return taken_bytes  # the next turn makes a client
-                events = [
-                    self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER))
-                ]
+                events: list[Event] = []
+                size = 0
+                while self._waiting and len(events) < _TOGETHER and size < _TOGETHER_BYTES:
+                    events.append(self._waiting.popleft())
+                    size += events[-1].cost
                 self._in_hand = len(events)
-            size = sum(event.cost for event in events)
             taken_bytes += size
             try:
                 self._take(events)
             finally:
+                if self._in_hand:  # something was raised
+                    self._lost_later["error"] += self._in_hand
                 with self._lock:
                     self._waiting_bytes -= size
                     self._in_hand = 0
@@ -486,6 +520,7 @@ class EventProducer:
             try:
                 if self._kafka is not None and not is_full:
                     self._kafka.produce(self._topic, event.value, event.key, headers=headers)
+                    self._in_hand -= 1
                     continue
             except BufferError:
                 reason = "queue_full"
@@ -496,6 +531,7 @@ class EventProducer:
                 is_worth_keeping = not is_refusal(error.args[0])
                 if error.args[0].fatal() and not self._stopped.is_set():
                     self._put_back(events[number:])
+                    self._in_hand -= len(events) - number
                     self._retire(error)
                     break
             except Exception as error:  # noqa: BLE001 - as in `send`
@@ -503,10 +539,12 @@ class EventProducer:
                 is_worth_keeping = False
             if self._spill is None or not is_worth_keeping:
                 self._lost_later[reason] += 1
+                self._in_hand -= 1
             else:
                 refused.append(Record(event.key.encode(), event.value, headers))
         if self._spill is not None:
             self._keep(self._spill, refused)
+            self._in_hand -= len(refused)
 
     def _put_back(self, events: Sequence[Event]) -> None:
         with self._lock:
@@ -547,19 +585,24 @@ class EventProducer:
         # A `send` that has the client already hands over its event.
         self._stopped.wait(_HAND_OVER_SECONDS)
         self._is_taking_back = True
-        self._empty_client(seconds)
-        self._is_taking_back = False
+        try:
+            self._empty_client(seconds)
+        finally:
+            self._is_taking_back = False
 
     def _empty_client(self, seconds: float) -> None:
         """Have the client give back what it has not sent within `seconds`, and let it go."""
-        with self._counting:
-            kafka, self._kafka = self._kafka, None
-            if kafka is None or not len(kafka):
-                return
-            kafka.flush(seconds)
-            kafka.purge()
-            if left := kafka.flush(_PURGE_SECONDS):
-                self._lost_later["unanswered"] += left
+        self._emptying += 1
+        kafka, self._kafka = self._kafka, None
+        try:
+            if kafka is not None and len(kafka):
+                kafka.flush(seconds)
+                kafka.purge()
+                kafka.flush(_PURGE_SECONDS)
+        finally:
+            if kafka is not None and len(kafka):
+                self._lost_later["unanswered"] += len(kafka)
+            self._emptying += 1
 
     def _on_failure(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -634,10 +677,11 @@ class EventProducer:
         """In the parent of a forked child: go on."""
         if not self._is_pausing:
             return
-        self._is_pausing = False
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
-                return
+            self._is_pausing = False
+            if not self._has_paused:
+                return  # the thread goes on by itself
+            self._has_paused = False
             self._next_creation = 0.0
             self._resume_at = time.monotonic() + _RESUME_SECONDS
             thread = self._thread = self._new_thread() if self._waiting else None

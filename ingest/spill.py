@@ -534,6 +534,12 @@ class Replay:
             self._spill.delete(self._segment)
             self._segment = None
 
+    def restart(self) -> None:
+        """Send again what has no answer: the client that had it is gone."""
+        if self._in_flight:
+            self._in_flight.clear()
+            self._fail()
+
     def _start_reading(self, segment: Path) -> None:
         self._in_flight.clear()
         self._records = enumerate(read_segment(segment))
@@ -603,8 +609,11 @@ class Replay:
         else:
             # A batch is refused as a whole, so each of its records must be tried by itself.
             self._is_cautious = self._is_cautious or is_refusal(error)
-            self._is_answered = False
-            if not self._has_failed:
-                self._has_failed = True
-                self._resume_at = self._spill.clock() + self._backoff
-                self._backoff = min(self._backoff * 2, _BACKOFF_SECONDS[1])
+            self._fail()
+
+    def _fail(self) -> None:
+        self._is_answered = False
+        if not self._has_failed:
+            self._has_failed = True
+            self._resume_at = self._spill.clock() + self._backoff
+            self._backoff = min(self._backoff * 2, _BACKOFF_SECONDS[1])

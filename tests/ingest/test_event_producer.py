@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 
 from ingest.event_producer import Counters, EventProducer
-from ingest.spill import SpillSettings
+from ingest.spill import Record, Spill, SpillSettings
 from tests.ingest.test_prediction_logger import NOWHERE, QUIET, topic, wait_for
 
 __all__ = ["topic"]
@@ -41,7 +42,9 @@ class Held:
     def __init__(self, configuration: dict[str, Any], **_: Any) -> None:
         self.on_delivery: OnDelivery = configuration.get("on_delivery", lambda *_: None)
         self.messages: deque[_Message] = deque()
+        self.is_full = False
         self.keeps_what_is_purged = False
+        self.on_flush: Callable[[], object] = lambda: None
         self.seen: list[Counters] = []
         self.look: Callable[[], Counters] | None = None
 
@@ -49,6 +52,8 @@ class Held:
         return len(self.messages)
 
     def produce(self, _topic: str, value: bytes, key: str | bytes, **options: Any) -> None:
+        if self.is_full:
+            raise BufferError
         on_delivery = options.get("on_delivery", self.on_delivery)
         self.messages.append(_Message(key, value, on_delivery))
 
@@ -68,6 +73,7 @@ class Held:
         return 0
 
     def flush(self, _seconds: float) -> int:
+        self.on_flush()
         return len(self.messages)
 
     def purge(self) -> None:
@@ -113,8 +119,10 @@ def test_delivered_is_what_the_client_neither_has_nor_gave_back() -> None:
     counters = events.counters()
     assert (counters.delivered, counters.failed, counters.depth) == (4, {"_MSG_TIMED_OUT": 2}, 4)
     client.acknowledge(1)
-    client.look = None
+    # Whoever exports the counters may do so in a callback of the client.
+    client.on_flush = events.counters
     events.close(0)
+    assert {seen.delivered for seen in client.seen} <= {4, 5}
     counters = events.counters()
     assert (counters.delivered, counters.failed, counters.depth) == (5, {"_MSG_TIMED_OUT": 5}, 0)
 
@@ -139,6 +147,61 @@ def test_event_of_which_the_client_says_nothing_more_is_lost_and_not_delivered()
     events.close(0)
     assert events.counters().delivered == 0
     assert events.counters().dropped == {"unanswered": 1}
+
+
+def test_client_that_fails_while_it_gives_back_delivers_nothing() -> None:
+    events, client = held()
+
+    def fail() -> None:
+        raise RuntimeError("a callback of the user's")
+
+    client.on_flush = fail
+    with pytest.raises(RuntimeError):
+        events.close(0)
+    assert events.counters().delivered == 0
+    assert events.counters().dropped == {"unanswered": 1}
+
+
+def test_events_that_a_failing_spill_was_given_are_lost_and_not_delivered(
+    tmp_path: Path,
+) -> None:
+    class Broken(Spill):
+        def append(self, records: Iterable[Record]) -> Counter[str]:
+            raise RuntimeError(f"nobody thought of {records}")
+
+    events, client = held(spill=SpillSettings(tmp_path), make_spill=Broken)
+    client.is_full = True
+    assert events.send("1", b"{}", "1")
+    wait_for(lambda: events.counters().dropped == {"error": 1})
+    assert (events.counters().delivered, events.counters().depth) == (0, 1)
+    client.acknowledge(1)
+    events.close(0)
+    assert events.counters().delivered == 1
+
+
+def test_fork_that_did_not_wait_long_enough_leaves_the_parent_its_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ingest.event_producer._FORK_SECONDS", 0.01)
+    monkeypatch.setattr("ingest.event_producer._RECREATE_SECONDS", 0.01)
+    events, client = held()
+    flushes, goes_on = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        flushes.set()
+        assert goes_on.wait(30)
+
+    client.on_flush = hang
+    events.ask_to_pause()
+    assert flushes.wait(30)
+    events.pause()
+    events.resume()
+    goes_on.set()
+    wait_for(lambda: events._client is not None)
+    assert events._client is not client
+    # The new client has what the old one gave back.
+    assert [message.key() for message in events._client.messages] == [b"0"]
+    events.close(0)
 
 
 def test_nobody_is_called_back_for_what_is_delivered(broker: str, topic: str) -> None:

@@ -425,6 +425,20 @@ def test_broker_that_leaves_midway_gets_the_rest_only(tmp_path: Path) -> None:
     assert run.replayed == 300
 
 
+def test_what_a_client_that_is_gone_had_is_sent_by_the_next(tmp_path: Path) -> None:
+    run = Replayed(tmp_path, 300)
+    run.steps(1)
+    run.replay.step(run.broker)
+    seen = len(run.broker.delivered)
+    run.broker = Broker()  # the other one never answers
+    run.replay.restart()
+    run.steps(30)
+    assert run.broker.delivered == [key(number) for number in range(seen, 300)]
+    assert run.replayed == 300
+    assert run.store.oldest() is None
+    run.store.close()
+
+
 def test_message_that_the_broker_refuses_holds_nobody_up(tmp_path: Path) -> None:
     run = Replayed(tmp_path, 60)
     run.broker.poison = {key(30), key(31)}
