@@ -273,10 +273,8 @@ class EventProducer:
             dropped = self._dropped.copy()
             repaired, truncated = self._repaired, self._truncated
             here = len(self._waiting) + self._in_hand
-        kafka = self._kafka
-        if kafka is not None:
-            here += len(kafka)
-        del kafka  # whoever lets a client go last, destroys it
+            # Whoever lets a client go last destroys it, so it is not held beyond the lock.
+            here += 0 if self._kafka is None else len(self._kafka)
         here += len(self._undelivered)
         failed = self._failed.copy()
         lost_later = self._lost_later.copy()
@@ -374,13 +372,9 @@ class EventProducer:
         while not self._stopped.is_set():
             try:
                 if self._is_pausing:
-                    self._release_replaying_client()
-                    self._release_client(_FORK_FLUSH_SECONDS)
-                    with self._lock:
-                        # Whoever forks may have waited long enough, and gone on.
-                        self._has_paused = self._is_pausing
-                    if self._has_paused:
+                    if self._pause():
                         return
+                    self._next_creation = 0.0
                 self._turn()
             except Exception:  # noqa: BLE001
                 # A dead thread would lose all that comes; this may lose what it stumbled over.
@@ -388,6 +382,15 @@ class EventProducer:
                 self._stopped.wait(1.0)
             with self._turned:
                 self._turned.notify_all()
+
+    def _pause(self) -> bool:
+        """Let the clients go; False where whoever forks did not wait for that, and has gone on."""
+        self._release_replaying_client()
+        self._release_client(_FORK_FLUSH_SECONDS)
+        self._keep_undelivered()
+        with self._lock:
+            has_paused = self._has_paused = self._is_pausing
+        return has_paused
 
     def _turn(self) -> None:
         if time.monotonic() < self._resume_at and not self._is_flushing:
@@ -473,11 +476,13 @@ class EventProducer:
 
     def _release_replaying_client(self) -> None:
         kafka, self._replaying_kafka = self._replaying_kafka, None
-        if kafka is not None:
-            kafka.purge()
-            kafka.flush(_PURGE_SECONDS)
-        if self._replay is not None:
-            self._replay.restart()
+        try:
+            if kafka is not None:
+                kafka.purge()
+                kafka.flush(_PURGE_SECONDS)
+        finally:
+            if self._replay is not None:
+                self._replay.restart()
 
     def _take_waiting(self) -> int:
         """Hand what was left here to the client, or to the disk; then open the client to `send`.
@@ -593,12 +598,15 @@ class EventProducer:
     def _empty_client(self, seconds: float) -> None:
         """Have the client give back what it has not sent within `seconds`, and let it go."""
         self._emptying += 1
-        kafka, self._kafka = self._kafka, None
+        with self._lock:
+            kafka, self._kafka = self._kafka, None
         try:
             if kafka is not None and len(kafka):
-                kafka.flush(seconds)
-                kafka.purge()
-                kafka.flush(_PURGE_SECONDS)
+                try:
+                    kafka.flush(seconds)
+                finally:  # a callback of the user's may raise
+                    kafka.purge()
+                    kafka.flush(_PURGE_SECONDS)
         finally:
             if kafka is not None and len(kafka):
                 self._lost_later["unanswered"] += len(kafka)
@@ -629,13 +637,15 @@ class EventProducer:
 
     def _end(self) -> None:
         """Give up, or keep on disk, what was not sent (the thread has ended)."""
-        self._take_waiting()
-        self._empty_client(0.0)
-        self._release_replaying_client()
-        self._keep_undelivered()
-        if self._spill is not None:
-            self._spill.close()
-        self._report_losses()
+        try:
+            self._take_waiting()
+            self._empty_client(0.0)
+            self._release_replaying_client()
+        finally:
+            self._keep_undelivered()
+            if self._spill is not None:
+                self._spill.close()
+            self._report_losses()
 
     def _report_refusal(self) -> None:
         complaint = self._broker_errors.news()
@@ -684,7 +694,9 @@ class EventProducer:
             self._has_paused = False
             self._next_creation = 0.0
             self._resume_at = time.monotonic() + _RESUME_SECONDS
-            thread = self._thread = self._new_thread() if self._waiting else None
+            has_spilled = self._spill is not None and not self._spill.is_empty
+            has_work = (self._waiting or has_spilled) and not self._is_closed
+            thread = self._thread = self._new_thread() if has_work else None
         if thread is not None:
             self._start(thread)
 
@@ -726,7 +738,10 @@ def _after_fork_in_child() -> None:
 
 def _at_exit() -> None:
     for events in list(_living):
-        events.close_at_exit()
+        try:
+            events.close_at_exit()
+        except Exception:  # noqa: BLE001 - a callback of the user's; the others are closed, too
+            _log.exception("a logger was not closed as it should be")
 
 
 os.register_at_fork(

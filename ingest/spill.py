@@ -264,6 +264,11 @@ class Spill:
             except OSError as error:
                 _log.error("spill folder %s cannot be used: %s", self._root, error)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing of this process is to be sent."""
+        return not self._sealed and (self._file is None or not self._size)
+
     def oldest(self) -> Path | None:
         """Give the oldest segment, sealed for it if need be; None where there is none."""
         if not self._sealed and self._file is not None and self._size:

@@ -152,6 +152,8 @@ def test_event_of_which_the_client_says_nothing_more_is_lost_and_not_delivered()
 def test_client_that_fails_while_it_gives_back_delivers_nothing() -> None:
     events, client = held()
 
+    client.keeps_what_is_purged = True
+
     def fail() -> None:
         raise RuntimeError("a callback of the user's")
 
@@ -183,7 +185,6 @@ def test_fork_that_did_not_wait_long_enough_leaves_the_parent_its_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ingest.event_producer._FORK_SECONDS", 0.01)
-    monkeypatch.setattr("ingest.event_producer._RECREATE_SECONDS", 0.01)
     events, client = held()
     flushes, goes_on = threading.Event(), threading.Event()
 
@@ -202,6 +203,27 @@ def test_fork_that_did_not_wait_long_enough_leaves_the_parent_its_thread(
     # The new client has what the old one gave back.
     assert [message.key() for message in events._client.messages] == [b"0"]
     events.close(0)
+
+
+def test_parent_that_has_spilled_goes_on_after_a_fork_without_being_sent_anything(
+    tmp_path: Path,
+) -> None:
+    events, client = held(spill=SpillSettings(tmp_path))
+    client.is_full = True
+    assert events.send("1", b"{}", "1")
+    wait_for(lambda: events.counters().spilled == 1)
+    client.acknowledge(1)
+    events.ask_to_pause()
+    events.pause()
+    assert events._thread is not None
+    assert not events._thread.is_alive()
+    events.resume()
+    assert events._thread is not None
+    assert events._thread.is_alive()
+    events.close(0)
+    assert events._spill is not None
+    # What nobody acknowledged is for the next process.
+    assert not events._spill.is_empty
 
 
 def test_nobody_is_called_back_for_what_is_delivered(broker: str, topic: str) -> None:
