@@ -521,7 +521,8 @@ class Replay:
         The client must call back for what is delivered, too. Raises KafkaException where it has met
         a fatal error and sends nothing more.
         """
-        if not self.begin() or self._segment is None:
+        self.begin()
+        if self._segment is None:
             return
         if self._has_failed:
             if not self._in_flight and self._spill.clock() >= self._resume_at:

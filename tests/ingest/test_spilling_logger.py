@@ -33,6 +33,19 @@ MIB = 1024 * 1024
 IMPATIENT = {**QUIET, "message.timeout.ms": 3000}
 
 
+class Wrapped:
+    """A Kafka client of which a test takes over a part."""
+
+    def __init__(self, configuration: dict[str, Any], **options: Any) -> None:
+        self.client = Producer(configuration, **options)
+
+    def __len__(self) -> int:
+        return len(self.client)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+
 def ended(counters: Counters) -> int:
     """Count the events that the counters say something of."""
     lost = sum(counters.failed.values()) + sum(counters.dropped.values())
@@ -237,14 +250,8 @@ def test_log_does_not_wait_for_a_disk_that_hangs(tmp_path: Path) -> None:
 def test_full_client_is_not_asked_again_for_each_event(tmp_path: Path) -> None:
     refusals: list[int] = []
 
-    class Full:
+    class Full(Wrapped):
         """A client that says when it has no room."""
-
-        def __init__(self, configuration: dict[str, Any], **options: Any) -> None:
-            self.client = Producer(configuration, **options)
-
-        def __len__(self) -> int:
-            return len(self.client)
 
         def produce(self, *arguments: Any, **options: Any) -> None:
             try:
@@ -252,9 +259,6 @@ def test_full_client_is_not_asked_again_for_each_event(tmp_path: Path) -> None:
             except BufferError:
                 refusals.append(1)
                 raise
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.client, name)
 
     events = EventProducer(
         "t",
@@ -414,7 +418,7 @@ def test_client_with_a_fatal_error_is_replaced_and_loses_nothing(
     threads: set[int] = set()
     clients: list[Any] = []
 
-    class Dying:
+    class Dying(Wrapped):
         """A client whose first two messages get nowhere and whose third meets a fatal error.
 
         No mock broker provokes one.
@@ -425,21 +429,15 @@ def test_client_with_a_fatal_error_is_replaced_and_loses_nothing(
             self.is_mortal = not clients
             if self.is_mortal:
                 configuration = {**configuration, "bootstrap.servers": NOWHERE}
-            self.client = Producer(configuration, **options)
+            super().__init__(configuration, **options)
             clients.append(self)
             self.count = 0
-
-        def __len__(self) -> int:
-            return len(self.client)
 
         def produce(self, *arguments: Any, **options: Any) -> None:
             self.count += 1
             if self.is_mortal and self.count > 2:
                 raise KafkaException(KafkaError(KafkaError._FATAL, "fenced", True))
             self.client.produce(*arguments, **options)
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.client, name)
 
     events = EventProducer(
         topic,
