@@ -27,7 +27,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from driftline.settings import KafkaSettings
 from ingest.broker_errors import BrokerErrors
 from ingest.events import Headers
-from ingest.spill import Record, Replay, Spill, SpillSettings, is_refusal
+from ingest.replay import Replay, ReplayingClient
+from ingest.spill import Record, Spill, SpillSettings, is_refusal
 
 _log = logging.getLogger("driftline.events")
 
@@ -69,14 +70,6 @@ _DEFAULTS: Mapping[str, Any] = {
     "delivery.report.only.error": True,
     "client.id": "driftline-logger",
 }
-# A segment at a time is replayed, and waits for its acknowledgements.
-_REPLAY_PROPERTIES: Mapping[str, Any] = {
-    "delivery.report.only.error": False,
-    "queue.buffering.max.kbytes": 16 * 1024,
-    "linger.ms": 5,
-}
-# Making a client is expensive, and where little is spilled now and then, there is soon more.
-_IDLE_REPLAY_SECONDS = 30.0
 # What waits in memory dies with its process, what was spilled does not: give up sooner.
 _SPILL_DEFAULTS: Mapping[str, Any] = {"message.timeout.ms": 30_000}
 
@@ -202,9 +195,6 @@ class EventProducer:
         self._emptying = 0
         # Written by the thread alone (by `close` when that has ended).
         self._kafka: Any = None
-        self._replaying_kafka: Any = None
-        self._next_replaying_creation = 0.0
-        self._replaying_until = 0.0
         self._next_creation = 0.0
         self._is_creation_refused = False
         self._taken_at = time.monotonic()
@@ -218,7 +208,7 @@ class EventProducer:
         self._next_report = time.monotonic()
         self._next_refusal_report = time.monotonic()
         self._spill: Spill | None = None
-        self._replay: Replay | None = None
+        self._replaying: ReplayingClient | None = None
         self._stopped = threading.Event()
         self._is_flushing = False
         self._is_pausing = False
@@ -374,7 +364,7 @@ class EventProducer:
                 if self._is_pausing:
                     if self._pause():
                         return
-                    self._next_creation = self._next_replaying_creation = 0.0
+                    self._retry_creation_at_once()
                 self._turn()
             except Exception:  # noqa: BLE001
                 # A dead thread would lose all that comes; this may lose what it stumbled over.
@@ -385,7 +375,8 @@ class EventProducer:
 
     def _pause(self) -> bool:
         """Let the clients go; False where whoever forks did not wait for that, and has gone on."""
-        self._release_replaying_client()
+        if self._replaying is not None:
+            self._replaying.release()
         self._release_client(_FORK_FLUSH_SECONDS)
         self._keep_undelivered()
         with self._lock:
@@ -398,18 +389,19 @@ class EventProducer:
             return
         if self._spill is None and self._spill_settings is not None:
             self._spill = self._make_spill(self._spill_settings, self._topic)
-            self._replay = Replay(
+            replay = Replay(
                 self._spill, self._topic, on_replayed=self._on_replayed, on_lost=self._on_lost
             )
+            self._replaying = ReplayingClient(replay, self._topic, self._new_client)
         if self._kafka is None:
             self._create()
         seconds = self._seconds_to_rest(self._take_waiting())
         self._keep_undelivered()
         if self._spill is not None:
             self._spill.tend()
-        if self._replay is not None and self._kafka is not None and not self._is_closed:
-            self._replay_some(self._replay)
-            if self._replaying_kafka is not None and self._replay.is_busy:
+        if self._replaying is not None and self._kafka is not None and not self._is_closed:
+            self._replaying.turn()
+            if self._replaying.is_busy:
                 seconds = min(seconds, _BUSY_POLL_SECONDS)
         self._report_refusal()
         if time.monotonic() >= self._next_report:
@@ -443,46 +435,16 @@ class EventProducer:
             self._is_creation_refused = True
             _log.error("no events are sent to topic %s: %s", self._topic, error)
 
+    def _retry_creation_at_once(self) -> None:
+        self._next_creation = 0.0
+        if self._replaying is not None:
+            self._replaying.retry_at_once()
+
     def _new_client(self, properties: Mapping[str, Any]) -> Any:
         return self._make_producer(
             {"error_cb": self._broker_errors.note, **self._configuration, **properties},
             logger=_log,
         )
-
-    def _replay_some(self, replay: Replay) -> None:
-        """Send some of what was spilled, by a client of its own, which says what has arrived."""
-        now = time.monotonic()
-        if self._replaying_kafka is not None:
-            self._replaying_kafka.poll(0)
-        if not replay.begin():
-            if now >= self._replaying_until:
-                self._release_replaying_client()
-            return
-        self._replaying_until = now + _IDLE_REPLAY_SECONDS
-        if self._replaying_kafka is None:
-            if now < self._next_replaying_creation:
-                return
-            self._next_replaying_creation = now + _RECREATE_SECONDS
-            try:
-                self._replaying_kafka = self._new_client(_REPLAY_PROPERTIES)
-            except (KafkaException, ValueError, TypeError) as error:
-                _log.error("topic %s: what was spilled is not sent: %s", self._topic, error)
-                return
-        try:
-            replay.step(self._replaying_kafka)
-        except KafkaException as error:
-            _log.error("topic %s: replay starts anew after %s", self._topic, error)
-            self._release_replaying_client()
-
-    def _release_replaying_client(self) -> None:
-        kafka, self._replaying_kafka = self._replaying_kafka, None
-        try:
-            if kafka is not None:
-                kafka.purge()
-                kafka.flush(_PURGE_SECONDS)
-        finally:
-            if self._replay is not None:
-                self._replay.restart()
 
     def _take_waiting(self) -> int:
         """Hand what was left here to the client, or to the disk; then open the client to `send`.
@@ -640,7 +602,8 @@ class EventProducer:
         try:
             self._take_waiting()
             self._empty_client(0.0)
-            self._release_replaying_client()
+            if self._replaying is not None:
+                self._replaying.release()
         finally:
             self._keep_undelivered()
             if self._spill is not None:
@@ -692,7 +655,7 @@ class EventProducer:
             if not self._has_paused:
                 return  # the thread goes on by itself
             self._has_paused = False
-            self._next_creation = self._next_replaying_creation = 0.0
+            self._retry_creation_at_once()
             self._resume_at = time.monotonic() + _RESUME_SECONDS
             has_spilled = self._spill is not None and not self._spill.is_empty
             has_work = (self._waiting or has_spilled) and not self._is_closed
@@ -702,7 +665,8 @@ class EventProducer:
 
     def forget_parent(self) -> None:
         """In a forked child: begin anew."""
-        for inherited in (self._kafka, self._replaying_kafka):
+        replaying = None if self._replaying is None else self._replaying.client
+        for inherited in (self._kafka, replaying):
             if inherited is not None:
                 # It did not end in time. Destroying it would wait for ever for threads that live in
                 # the parent only, so it must outlive the process.

@@ -37,12 +37,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError
 
 from ingest.events import Headers
 
@@ -71,11 +70,6 @@ _LOCK_SECONDS = 0.5
 # Each write lets go of the interpreter, and beside a thread that computes without a pause it comes
 # back after 5 ms only: 200 writes a second.
 _GROUP_BYTES = 512 * 1024
-
-# Replay shares the interpreter with a model server, which is why it does not go at full speed.
-_BURST = 100
-_IN_FLIGHT = 1000
-_BACKOFF_SECONDS = (1.0, 30.0)
 
 # What the broker would answer again.
 _REFUSALS = frozenset(
@@ -466,160 +460,3 @@ def _release(lock: int) -> None:
     # Closing alone is not enough: a child that was forked meanwhile has a copy of the descriptor.
     fcntl.flock(lock, fcntl.LOCK_UN)
     os.close(lock)
-
-
-class Replay:
-    """Sends what was spilled, oldest segment first, and deletes a segment once all is acknowledged.
-
-    After a start or a failure one record goes ahead alone: its acknowledgement says that the broker
-    is back. A record that the broker refuses for itself, alone, is given up and counted.
-    """
-
-    def __init__(
-        self,
-        spill: Spill,
-        topic: str,
-        *,
-        on_replayed: Callable[[], None],
-        on_lost: Callable[[str], None],
-    ) -> None:
-        self._spill = spill
-        self._topic = topic
-        self._on_replayed = on_replayed
-        self._on_lost = on_lost
-        self._segment: Path | None = None
-        self._records: Iterator[tuple[int, Record | None]] = iter(())
-        self._next: tuple[int, Record] | None = None
-        self._is_read = False
-        # Numbers of records within the segment.
-        self._settled: set[int] = set()
-        self._in_flight: set[int] = set()
-        self._has_failed = False
-        self._is_answered = False
-        self._is_cautious = False
-        self._resume_at = 0.0
-        self._backoff = _BACKOFF_SECONDS[0]
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether more can be sent at once."""
-        return self._segment is not None and self._is_answered
-
-    def begin(self) -> bool:
-        """Take up the oldest segment, unless one is under way; say whether there is one."""
-        if self._segment is None:
-            self._segment = self._spill.oldest()
-            if self._segment is not None:
-                self._settled.clear()
-                self._is_cautious = False
-                self._start_reading(self._segment)
-        return self._segment is not None
-
-    def step(self, client: Any) -> None:
-        """Send some records of a segment, or end it; answers come with the client's next poll.
-
-        The client must call back for what is delivered, too. Raises KafkaException where it has met
-        a fatal error and sends nothing more.
-        """
-        self.begin()
-        if self._segment is None:
-            return
-        if self._has_failed:
-            if not self._in_flight and self._spill.clock() >= self._resume_at:
-                self._start_reading(self._segment)
-            return
-        try:
-            self._send(client, self._segment)
-        except (OSError, ValueError) as error:
-            self._spill.set_aside(self._segment, error)
-            self._on_lost("spill_unreadable")
-            self._segment = None
-            return
-        if self._is_read and not self._in_flight and not self._has_failed:
-            self._spill.crash_point("after_acknowledgement")
-            self._spill.delete(self._segment)
-            self._segment = None
-
-    def restart(self) -> None:
-        """Send again what has no answer: the client that had it is gone."""
-        if self._in_flight:
-            self._in_flight.clear()
-            self._fail()
-
-    def _start_reading(self, segment: Path) -> None:
-        self._in_flight.clear()
-        self._records = enumerate(read_segment(segment))
-        self._next = None
-        self._is_read = False
-        self._has_failed = False
-
-    def _send(self, client: Any, segment: Path) -> None:
-        for _ in range(_BURST):
-            is_alone = self._is_cautious or not self._is_answered
-            if self._has_failed or len(self._in_flight) >= (1 if is_alone else _IN_FLIGHT):
-                return
-            if self._next is None:
-                self._next = self._next_record()
-            if self._next is None:
-                self._is_read = True
-                return
-            number, record = self._next
-            answered = partial(self._answered, segment, number, is_alone)
-            try:
-                client.produce(
-                    self._topic,
-                    record.value,
-                    record.key,
-                    headers=record.headers,
-                    on_delivery=answered,
-                )
-            except BufferError:
-                return
-            except KafkaException as error:
-                if error.args[0].fatal():
-                    raise
-                answered(error.args[0], None)
-            else:
-                self._in_flight.add(number)
-            self._next = None
-
-    def _next_record(self) -> tuple[int, Record] | None:
-        for number, record in self._records:
-            if number in self._settled:
-                continue
-            if record is not None:
-                return number, record
-            self._settled.add(number)
-            self._on_lost("spill_damaged")
-        return None
-
-    def _answered(
-        self,
-        segment: Path,
-        number: int,
-        is_alone: bool,
-        error: KafkaError | None,
-        message: Any,  # noqa: ARG002
-    ) -> None:
-        if segment != self._segment:
-            return  # set aside meanwhile
-        self._in_flight.discard(number)
-        if error is None:
-            self._settled.add(number)
-            self._is_answered = True
-            self._backoff = _BACKOFF_SECONDS[0]
-            self._on_replayed()
-        elif is_refusal(error) and is_alone:
-            self._settled.add(number)
-            self._on_lost(error.name())
-        else:
-            # A batch is refused as a whole, so each of its records must be tried by itself.
-            self._is_cautious = self._is_cautious or is_refusal(error)
-            self._fail()
-
-    def _fail(self) -> None:
-        self._is_answered = False
-        if not self._has_failed:
-            self._has_failed = True
-            self._resume_at = self._spill.clock() + self._backoff
-            self._backoff = min(self._backoff * 2, _BACKOFF_SECONDS[1])
