@@ -1,6 +1,9 @@
 """Fixtures that every folder of tests may use, and the order in which tests run."""
 
+import os
 import signal
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +27,18 @@ settings.load_profile("driftline")
 # A shell has what it starts in the background ignore Ctrl-C, and so would the commands under test.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def described_columns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let all warehouses of all workers share queries' columns: the models are the same."""
+    own = tmp_path_factory.getbasetemp()
+    folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    with mock.patch.dict(
+        os.environ, {"DRIFTLINE_DESCRIBED_COLUMNS": str(folder / "described_columns.json")}
+    ):
+        yield
+
 
 # Fixtures that take long to make. Their tests stay with one worker.
 _SHARED = ("replay", "demo", "drift_warehouse")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,6 @@ from unittest import mock
 import pandas as pd
 import pyarrow as pa
 from clickhouse_connect.driver.client import Client
-from dbt.adapters.clickhouse.column import ClickHouseColumn
-from dbt.adapters.clickhousepy.impl import ClickHousePyAdapter
 from dbt.cli.main import dbtRunner
 
 from driftline.dbt_command import dbt_command, dbt_environment
@@ -114,21 +111,7 @@ def baseline_value(row: Row) -> dict[str, Any]:
     return found if row.at is None else {**found, "predicted_at": row.at}
 
 
-# To describe a model's query for its contract takes the server as long as to run it over few rows.
-# Warehouses of one process have the same models: a query that differs from one described before in
-# nothing but databases, run versions and times has its columns.
-_VARYING = re.compile(r"`[^`]+`\.|\b\d{10,}\b|'\d{4}-\d\d-\d\d[^']*'")
-_columns_of: dict[tuple[str, str], list[ClickHouseColumn]] = {}
-_described_columns = ClickHousePyAdapter.get_column_schema_from_query
-
-
-def _remembered_columns(
-    adapter: ClickHousePyAdapter, sql: str, *arguments: Any, **options: Any
-) -> list[ClickHouseColumn]:
-    key = _VARYING.sub("", sql), repr((arguments, options))
-    if key not in _columns_of:
-        _columns_of[key] = _described_columns(adapter, sql, *arguments, **options)
-    return _columns_of[key]
+_SHARED_BY_TESTS = "DRIFTLINE_DESCRIBED_COLUMNS"
 
 
 @dataclass
@@ -301,12 +284,7 @@ class Warehouse:
 
     def dbt(self, command: str, *arguments: str) -> Any:
         """Invoke dbt in this process and give its result."""
-        with (
-            mock.patch.dict(os.environ, self.environment),
-            mock.patch.object(
-                ClickHousePyAdapter, "get_column_schema_from_query", _remembered_columns
-            ),
-        ):
+        with mock.patch.dict(os.environ, self.environment):
             return dbtRunner().invoke(self._arguments(command, arguments))
 
     def start_dbt(self, command: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -344,6 +322,8 @@ class Warehouse:
         own = {
             **self.server.environment(self.database, self.raw_database),
             "DRIFTLINE_HOME": str(self.folder),
+            # The models are the same in all warehouses of a test session.
+            **{name: os.environ[name] for name in [_SHARED_BY_TESTS] if name in os.environ},
             "DRIFTLINE_TARGET": "sandbox",
             "DRIFTLINE_CONFIGURATION": os.path.relpath(self._seeds_folder, DBT_PROJECT),
         }

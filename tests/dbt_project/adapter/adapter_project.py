@@ -96,9 +96,9 @@ class Project:
         }
         assert not messages, messages
 
-    def fail(self, name: str) -> str:
+    def fail(self, name: str, *arguments: str) -> str:
         """Run and give the message that model `name` failed with."""
-        result = self.run()[name]
+        result = self.run(*arguments)[name]
         assert result.status == "error"
         return str(result.message)
 

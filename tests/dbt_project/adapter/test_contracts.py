@@ -1,14 +1,16 @@
-"""Contracts of SQL models: checked by describing the model's query, once."""
+"""Contracts of SQL models: checked by describing the model's query, once, or once for many runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 from dbt.adapters.clickhouse.httpclient import ChHttpClient
+from dbt.adapters.clickhousepy.described_columns import DescribedColumns
 
 from tests.dbt_project.adapter.adapter_project import Project
 from tests.warehouse_fixtures import ClickHouseProcess
@@ -33,6 +35,29 @@ models:
       - {name: found, data_type: "Map(String, Array(UInt64))"}
       - {name: name, data_type: %s}
 """
+_UPSTREAM = """
+{{ config(materialized='table', order_by='n') }}
+select %s(1) as n
+"""
+_DOWNSTREAM = """
+select
+    toUInt8(2) as n,
+    upstream.n as found,
+    {{ var('moment', 1795953236) }} as moment,
+    '{{ var('day', '2026-01-02') }} 00:00:00' as day
+from (select toUInt8(2) as n) as here
+left join {{ ref('upstream') }} as upstream on here.n = upstream.n
+"""
+_DOWNSTREAM_CONTRACT = """
+models:
+  - name: contracted
+    config: {materialized: table, order_by: n, contract: {enforced: true}}
+    columns:
+      - {name: n, data_type: UInt8}
+      - {name: found, data_type: UInt8}
+      - {name: moment, data_type: UInt32}
+      - {name: day, data_type: String}
+"""
 
 
 @pytest.fixture
@@ -43,20 +68,118 @@ def project(clickhouse_server: ClickHouseProcess, tmp_path: Path) -> Iterator[Pr
     project.client.command(f"drop database if exists {project.database}")
 
 
-def test_query_is_described_once_a_run_and_with_its_settings(project: Project) -> None:
-    project.write("schema.yml", _CONTRACT % "Nullable(String)")
-    project.succeed()
-    asked: list[str] = []
+@pytest.fixture
+def remembering(clickhouse_server: ClickHouseProcess, tmp_path: Path) -> Iterator[Project]:
+    """A project whose runs share the columns of their queries; `contracted` is in it."""
+    project = Project(
+        clickhouse_server, tmp_path, profile=f"described_columns: {_file(tmp_path)}\n"
+    )
+    project.write("upstream.sql", _UPSTREAM % "toUInt8")
+    project.write("contracted.sql", _DOWNSTREAM)
+    project.write("schema.yml", _DOWNSTREAM_CONTRACT)
+    yield project
+    project.client.command(f"drop database if exists {project.database}")
+
+
+def _file(folder: Path) -> Path:
+    return folder / "state" / "columns.json"
+
+
+@contextmanager
+def _counted_descriptions() -> Iterator[list[str]]:
+    """Give the queries that are described meanwhile."""
+    described: list[str] = []
     query: Any = ChHttpClient.query
 
     def noted(client: ChHttpClient, sql: str, **options: Any) -> Any:
-        asked.append(sql.strip())
+        if sql.strip().startswith("describe table ("):
+            described.append(sql)
         return query(client, sql, **options)
 
     with mock.patch.object(ChHttpClient, "query", noted):
+        yield described
+
+
+def test_query_is_described_once_a_run_and_with_its_settings(project: Project) -> None:
+    project.write("schema.yml", _CONTRACT % "Nullable(String)")
+    project.succeed()
+    with _counted_descriptions() as described:
         project.succeed()
-    assert sum(sql.startswith("describe table (") for sql in asked) == 1
+    assert len(described) == 1
     assert project.rows("contracted", "n, name") == [(0, None), (1, "one"), (2, None)]
+
+
+def test_later_run_does_not_describe_again(remembering: Project) -> None:
+    remembering.succeed()
+    with _counted_descriptions() as described:
+        # Of another time and in another database the query is another text with the same columns.
+        remembering.succeed("--vars", "{moment: 1795953256, day: '2026-02-03'}")
+        remembering.client.command(f"drop database {remembering.database}")
+        remembering.database += "_other"
+        remembering.write_profile()
+        remembering.succeed()
+    assert described == []
+
+
+def test_integer_of_another_type_is_described_again(remembering: Project) -> None:
+    remembering.succeed()
+    with _counted_descriptions() as described:
+        message = remembering.fail("contracted", "--vars", "{moment: 17959532560}")
+    assert len(described) == 1
+    assert "data type mismatch" in message
+    assert "UInt64" in message
+
+
+def test_changed_column_upstream_is_described_again(remembering: Project) -> None:
+    remembering.succeed()
+    remembering.write("upstream.sql", _UPSTREAM % "toInt32")
+    with _counted_descriptions() as described:
+        message = remembering.fail("contracted")
+    assert len(described) == 1
+    assert "data type mismatch" in message
+    assert "Int32" in message
+
+
+@pytest.mark.parametrize("place", ["custom_settings", "query_settings"])
+def test_changed_setting_is_described_again(remembering: Project, place: str) -> None:
+    remembering.succeed()
+    if place == "custom_settings":
+        remembering.profile += "custom_settings: {join_use_nulls: 1}\n"
+        remembering.write_profile()
+    else:
+        remembering.write(
+            "contracted.sql", "{{ config(query_settings={'join_use_nulls': 1}) }}" + _DOWNSTREAM
+        )
+    message = remembering.fail("contracted")
+    assert "data type mismatch" in message
+    assert "Nullable(UInt8)" in message
+
+
+def test_damaged_file_is_replaced(remembering: Project, tmp_path: Path) -> None:
+    remembering.succeed()
+    for damaged in (b"", b"{", b"[1]", b'{"a": 1}', b"\xff"):
+        _file(tmp_path).write_bytes(damaged)
+        with _counted_descriptions() as described:
+            remembering.succeed()
+            remembering.succeed()
+        assert len(described) == 1
+    assert [path.name for path in _file(tmp_path).parent.iterdir()] == ["columns.json"]
+
+
+def test_file_that_cannot_be_written_is_named(remembering: Project, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder should be")
+    message = remembering.fail("contracted")
+    assert str(_file(tmp_path)) in message
+    assert "described_columns" in message
+
+
+def test_only_newest_queries_are_kept(tmp_path: Path) -> None:
+    described = DescribedColumns(_file(tmp_path))
+    with mock.patch("dbt.adapters.clickhousepy.described_columns._MOST_QUERIES", 2):
+        for key in "abc":
+            described.put(key, [(key, "String")])
+    again = DescribedColumns(_file(tmp_path))
+    assert [again.get(key) for key in "abc"] == [None, [("b", "String")], [("c", "String")]]
 
 
 def test_wrong_type_is_named(project: Project) -> None:

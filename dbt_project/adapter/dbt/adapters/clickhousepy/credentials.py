@@ -9,7 +9,13 @@ from dbt.adapters.clickhouse.credentials import ClickHouseCredentials
 
 @dataclass
 class ClickHousePyCredentials(ClickHouseCredentials):
-    """What a profile of `type: clickhousepy` holds; every key is dbt-clickhouse's."""
+    """What a profile of `type: clickhousepy` holds: dbt-clickhouse's keys, and one more.
+
+    `described_columns` is a file in which runs keep the columns of the queries that they described
+    for contracts; nothing is kept unless it is given.
+    """
+
+    described_columns: str = ""
 
     @property
     def type(self) -> str:
