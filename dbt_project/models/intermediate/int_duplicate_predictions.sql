@@ -2,6 +2,7 @@
     'prediction_id', 'cluster', 'topic', 'topic_id', 'kafka_partition', 'kafka_offset',
     'predicted_at', 'value_hash', 'landed_at',
 ] | join(', ') -%}
+{%- set coordinates = 'topic, topic_id, kafka_partition, kafka_offset' -%}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -41,41 +42,51 @@ stored as (
 candidates as (
 
     select * from incoming
-    union distinct
+    union all
     select * from displaced
-    union distinct
+    union all
     select * from stored
+
+),
+
+-- The stored ones have those of the incoming.
+candidate_ids as (
+
+    select prediction_id from incoming
+    union all
+    select prediction_id from displaced
 
 ),
 
 kept as (
 
-    select topic, topic_id, kafka_partition, kafka_offset
+    select {{ coordinates }}
     from {{ ref('int_predictions_latest') }}
-    where prediction_id in (select candidates.prediction_id from candidates)
+    where prediction_id in (select candidate_ids.prediction_id from candidate_ids)
 
 ),
 
 {% if is_incremental() %}
 known as (
 
-    select topic, topic_id, kafka_partition, kafka_offset
+    select {{ coordinates }}
     from {{ this }}
-    where prediction_id in (select candidates.prediction_id from candidates)
+    where prediction_id in (select candidate_ids.prediction_id from candidate_ids)
 
 ),
 {% endif %}
 
 final as (
 
-    select
+    -- What is in two of the three.
+    select distinct
         {{ columns }},
         {{ run_version() }} as run_version
     from candidates
     where
-        (topic, topic_id, kafka_partition, kafka_offset) not in (select * from kept)
+        ({{ coordinates }}) not in (select * from kept)
         {% if is_incremental() %}
-        and (topic, topic_id, kafka_partition, kafka_offset) not in (select * from known)
+        and ({{ coordinates }}) not in (select * from known)
         {% endif %}
 
 )

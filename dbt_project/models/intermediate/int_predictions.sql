@@ -1,13 +1,18 @@
 {#- The kept prediction of an id is the least (predicted_at, value hash), whatever order the
     events arrive in. Rows are only appended: a better event replaces the row under its own
     key, or marks the old key as deleted. Read it through int_predictions_latest. -#}
-{%- set columns = [
+{%- set names = [
     'cluster', 'topic', 'topic_id', 'kafka_partition', 'kafka_offset', 'prediction_id', 'model_name',
     'model_version', 'predicted_at', 'predicted_hour', 'number_features', 'string_features',
     'boolean_features', 'null_features', 'invalid_features', 'score', 'predicted_value',
     'predicted_label', 'class_scores', 'latency_ms', 'status', 'segments', 'entity_id', 'metadata',
     'value_hash', 'landed_at',
-] | join(', ') -%}
+] -%}
+{%- set columns = names | join(', ') -%}
+{#- A message as it landed. -#}
+{%- set row_key = 'landed_at, topic, topic_id, kafka_partition, kafka_offset' -%}
+{%- set deciding = 'prediction_id, predicted_at, value_hash, ' ~ row_key -%}
+{%- set precedence = 'predicted_at, value_hash, ' ~ row_key -%}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -33,23 +38,24 @@ with judged as (
 
 ),
 
-incoming as (
+{% if is_incremental() %}
+-- What decides is read apart from what is kept: to sort whole rows would take most of the time.
+arrived as (
 
-    select {{ columns }}
+    select {{ deciding }}
     from judged
     where reject_reason = ''
     -- Of one event delivered twice the first to land is kept.
-    order by predicted_at, value_hash, landed_at, topic, topic_id, kafka_partition, kafka_offset
+    order by {{ precedence }}
     limit 1 by prediction_id
 
 ),
 
-{% if is_incremental() %}
 stored as (
 
     select {{ columns }}, is_deleted
     from {{ this }}
-    where prediction_id in (select incoming.prediction_id from incoming)
+    where prediction_id in (select judged.prediction_id from judged where judged.reject_reason = '')
     order by run_version desc
     limit 1 by model_name, model_version, predicted_at, prediction_id, value_hash
 
@@ -61,40 +67,54 @@ live as (
 
 ),
 
-candidates as (
+best_stored as (
 
-    select {{ columns }}, 0 as is_stored from incoming
-    union all
-    select {{ columns }}, 1 as is_stored from live
+    select
+        prediction_id,
+        min((live.predicted_at, live.value_hash)) as best,
+        best.1 as best_predicted_at,
+        best.2 as best_value_hash
+    from live
+    group by prediction_id
 
 ),
 
 winners as (
 
-    select {{ columns }}, is_stored
-    from candidates
-    -- An event that is stored already comes first among equals, so it is not written again: its older
-    -- row would go at the next merge, and with it the place where it was first seen.
-    order by predicted_at asc, value_hash asc, is_stored desc
-    limit 1 by prediction_id
+    select {{ row_key }}
+    from arrived
+    left join best_stored using (prediction_id)
+    where
+        best_value_hash is null
+        -- An event that is stored already comes first among equals, so it is not written again: its
+        -- older row would go at the next merge, and with it the place where it was first seen.
+        or (predicted_at, value_hash) < (assumeNotNull(best_predicted_at), assumeNotNull(best_value_hash))
 
 ),
 
 displaced as (
 
-    select live.*
+    select
+        {% for name in names -%}
+        live.{{ name }} as {{ name }}{{ ',' if not loop.last }}
+        {% endfor -%}
     from live
+    inner join best_stored on live.prediction_id = best_stored.prediction_id
+    inner join arrived on live.prediction_id = arrived.prediction_id
     where
         -- Also where the winner is stored already: a run that died may have stored it alone.
-        (prediction_id, predicted_at, value_hash) not in (
-            select winners.prediction_id, winners.predicted_at, winners.value_hash from winners
-        )
+        (live.predicted_at, live.value_hash) > (best_stored.best_predicted_at, best_stored.best_value_hash)
+        or (live.predicted_at, live.value_hash) > (arrived.predicted_at, arrived.value_hash)
 
 ),
 
 changes as (
 
-    select {{ columns }}, 0 as is_deleted from winners where is_stored = 0
+    select {{ columns }}, 0 as is_deleted
+    from judged
+    where reject_reason = '' and ({{ row_key }}) in (select {{ row_key }} from winners)
+    -- The same message may have landed twice within a millisecond.
+    limit 1 by prediction_id
     union all
     select {{ columns }}, 1 as is_deleted from displaced
 
@@ -102,7 +122,11 @@ changes as (
 {% else %}
 changes as (
 
-    select {{ columns }}, 0 as is_deleted from incoming
+    select {{ columns }}, 0 as is_deleted
+    from judged
+    where reject_reason = ''
+    order by {{ precedence }}
+    limit 1 by prediction_id
 
 ),
 {% endif %}

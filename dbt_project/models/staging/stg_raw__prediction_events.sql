@@ -64,7 +64,8 @@ typed as (
             event = '', 'empty_value',
             not isValidUTF8(event), 'invalid_utf8',
             not isValidJSON(event), 'invalid_json',
-            JSONType(event) != 'Object', 'not_an_object',
+            -- Each question to the document parses it anew: what can be seen otherwise is not asked.
+            not match(event, '^\\s*\\{') and JSONType(event) != 'Object', 'not_an_object',
             fields.schema_version != 1, 'unsupported_schema_version',
             fields.prediction_id = '', 'missing_prediction_id',
             fields.model_name = '', 'missing_model_name',
@@ -74,7 +75,7 @@ typed as (
             not match(fields.predicted_at, {{ var('time_pattern') }}), 'invalid_predicted_at',
             parsed_predicted_at is null, 'invalid_predicted_at',
             toYear(parsed_predicted_at) not between 2000 and 2099, 'predicted_at_out_of_range',
-            JSONType(event, 'features') != 'Object', 'features_not_an_object',
+            empty(all_feature_pairs) and JSONType(event, 'features') != 'Object', 'features_not_an_object',
             JSONType(prediction) not in ('Object', 'Null'), 'prediction_not_an_object',
             hasAny(feature_pairs.1, ['__score__', '__prediction__', '__label__']),
             'reserved_feature_name',
