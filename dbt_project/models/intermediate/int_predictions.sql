@@ -112,7 +112,7 @@ changes as (
 
     select {{ columns }}, 0 as is_deleted
     from judged
-    where reject_reason = '' and ({{ row_key }}) in (select {{ row_key }} from winners)
+    where ({{ row_key }}) in (select {{ row_key }} from winners)
     -- The same message may have landed twice within a millisecond.
     limit 1 by prediction_id
     union all
