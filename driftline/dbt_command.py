@@ -22,7 +22,7 @@ def dbt_command(arguments: Sequence[str]) -> list[str]:
 def dbt_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Give `environment` with the folders of the project, its profiles, artefacts and logs.
 
-    A variable that is set already wins. Artefacts go to DRIFTLINE_HOME, so that two homes
+    What is set already wins. Artefacts go to DRIFTLINE_HOME, so that two homes
     (two sandboxes, two test runs) do not disturb one another. Raises SettingsError where
     DRIFTLINE_CONFIGURATION is absolute: dbt would write its compiled SQL over the seeds.
     """
@@ -38,8 +38,9 @@ def dbt_environment(environment: Mapping[str, str] = os.environ) -> dict[str, st
         "DBT_PROFILES_DIR": str(_ROOT / "profiles"),
         "DBT_TARGET_PATH": str(artefacts / "target"),
         "DBT_LOG_PATH": str(artefacts / "logs"),
-        # Beside the target: Dagster's runs have one each, and share this.
-        "DRIFTLINE_DESCRIBED_COLUMNS": str(artefacts / "described_columns.json"),
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         **environment,
+        # Beside the target: Dagster's runs have one each, and share this.
+        "DRIFTLINE_DESCRIBED_COLUMNS": environment.get("DRIFTLINE_DESCRIBED_COLUMNS")
+        or str(artefacts / "described_columns.json"),
     }

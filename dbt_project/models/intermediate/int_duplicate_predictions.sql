@@ -23,7 +23,14 @@ incoming as (
 
 ),
 
--- Also what a better event has taken the place of, in this run or in one that died after that.
+displaced as (
+
+    select {{ columns }}
+    from {{ ref('int_predictions') }}
+    where run_version > {{ last_run_version() }}
+
+),
+
 stored as (
 
     select {{ columns }}
@@ -36,7 +43,18 @@ candidates as (
 
     select * from incoming
     union all
+    select * from displaced
+    union all
     select * from stored
+
+),
+
+-- The stored ones have those of the incoming.
+candidate_ids as (
+
+    select prediction_id from incoming
+    union all
+    select prediction_id from displaced
 
 ),
 
@@ -44,7 +62,7 @@ kept as (
 
     select {{ coordinates }}
     from {{ ref('int_predictions_latest') }}
-    where prediction_id in (select incoming.prediction_id from incoming)
+    where prediction_id in (select candidate_ids.prediction_id from candidate_ids)
 
 ),
 
@@ -53,14 +71,14 @@ known as (
 
     select {{ coordinates }}
     from {{ this }}
-    where prediction_id in (select incoming.prediction_id from incoming)
+    where prediction_id in (select candidate_ids.prediction_id from candidate_ids)
 
 ),
 {% endif %}
 
 final as (
 
-    -- What was kept until now may be an incoming one, too, and stand there as deleted once more.
+    -- What is in two of the three.
     select distinct
         {{ columns }},
         {{ run_version() }} as run_version

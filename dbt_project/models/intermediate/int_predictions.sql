@@ -9,10 +9,8 @@
     'value_hash', 'landed_at',
 ] -%}
 {%- set columns = names | join(', ') -%}
-{#- A message as it landed. -#}
-{%- set row_key = 'landed_at, topic, topic_id, kafka_partition, kafka_offset' -%}
-{%- set deciding = 'prediction_id, predicted_at, value_hash, ' ~ row_key -%}
-{%- set precedence = 'predicted_at, value_hash, ' ~ row_key -%}
+{%- set precedence = 'predicted_at, value_hash, landed_at, topic, topic_id, kafka_partition, kafka_offset' -%}
+{%- set deciding = 'prediction_id, ' ~ precedence -%}
 {{ config(
     materialized='incremental',
     incremental_strategy='append',
@@ -81,7 +79,7 @@ best_stored as (
 
 winners as (
 
-    select {{ row_key }}
+    select {{ deciding }}
     from arrived
     left join best_stored using (prediction_id)
     where
@@ -112,7 +110,7 @@ changes as (
 
     select {{ columns }}, 0 as is_deleted
     from judged
-    where ({{ row_key }}) in (select {{ row_key }} from winners)
+    where reject_reason = '' and ({{ deciding }}) in (select {{ deciding }} from winners)
     -- The same message may have landed twice within a millisecond.
     limit 1 by prediction_id
     union all

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from unittest import mock
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 from dbt.adapters.clickhouse.httpclient import ChHttpClient
-from dbt.adapters.clickhousepy.described_columns import DescribedColumns
+from dbt.adapters.clickhousepy.described_columns import DescribedColumns, key_of
+from dbt_common.exceptions import DbtDatabaseError
 
 from tests.dbt_project.adapter.adapter_project import Project
 from tests.warehouse_fixtures import ClickHouseProcess
@@ -157,7 +159,17 @@ def test_changed_setting_is_described_again(remembering: Project, place: str) ->
 
 def test_damaged_file_is_replaced(remembering: Project, tmp_path: Path) -> None:
     remembering.succeed()
-    for damaged in (b"", b"{", b"[1]", b'{"a": 1}', b"\xff"):
+    deep = b'{"a": ' + b"[" * 100_000
+    for damaged in (
+        b"",
+        b"{",
+        b"[1]",
+        b'{"a": 1}',
+        b'{"a": [[1, 2]]}',
+        b'{"a": ["abc"]}',
+        b"\xff",
+        deep,
+    ):
         _file(tmp_path).write_bytes(damaged)
         with _counted_descriptions() as described:
             remembering.succeed()
@@ -166,11 +178,140 @@ def test_damaged_file_is_replaced(remembering: Project, tmp_path: Path) -> None:
     assert [path.name for path in _file(tmp_path).parent.iterdir()] == ["columns.json"]
 
 
-def test_file_that_cannot_be_written_is_named(remembering: Project, tmp_path: Path) -> None:
+def test_file_that_cannot_be_written_is_told_and_stops_nothing(
+    remembering: Project, tmp_path: Path
+) -> None:
     (tmp_path / "state").write_text("a file where a folder should be")
-    message = remembering.fail("contracted")
-    assert str(_file(tmp_path)) in message
-    assert "described_columns" in message
+    with _counted_descriptions() as described:
+        remembering.succeed()
+        remembering.succeed()
+    assert len(described) == 2
+    log = (tmp_path / "logs" / "dbt.log").read_text()
+    assert log.count(f"described_columns of the profile: {_file(tmp_path)} cannot be written") == 2
+
+
+def test_relation_that_changes_meanwhile_is_not_remembered(remembering: Project) -> None:
+    query: Any = ChHttpClient.query
+    upstream = f"{remembering.database}.upstream"
+    remembering.succeed()
+    remembering.client.command(f"alter table {upstream} add column later UInt8")
+
+    def slow(client: ChHttpClient, sql: str, **options: Any) -> Any:
+        answer = query(client, sql, **options)
+        if sql.strip().startswith("describe table ("):
+            remembering.client.command(f"alter table {upstream} drop column later")
+        return answer
+
+    with mock.patch.object(ChHttpClient, "query", slow):
+        remembering.succeed("--select", "contracted")
+    remembering.client.command(f"alter table {upstream} add column later UInt8")
+    with _counted_descriptions() as described:
+        remembering.succeed("--select", "contracted")
+    assert len(described) == 1
+
+
+class Server:
+    """Answers as dbt's client does, for queries over two databases."""
+
+    def __init__(self, server: ClickHouseProcess) -> None:
+        self._client = server.client()
+        for statement in _TWO_DATABASES:
+            self._client.command(statement)
+
+    def query(self, sql: str, **options: Any) -> Any:
+        try:
+            return self._client.query(sql, **options)
+        except DatabaseError as error:
+            raise DbtDatabaseError(str(error)) from error
+
+    def key(self, sql: str, **settings: Any) -> str | None:
+        key: str | None = key_of(cast("ChHttpClient", self), sql, settings)
+        return key
+
+
+_TWO_DATABASES = (
+    *(f"create database if not exists {database}" for database in ("key_a", "key_b", "key_c")),
+    "create or replace table key_a.t (n UInt8, s String) engine Memory",
+    "create or replace table key_b.t (n String, s String) engine Memory",
+    "create or replace table key_b.hidden (n UInt8, s String alias 's') engine Memory",
+    "create or replace table key_c.t (n UInt8, s String) engine Memory",
+    "create or replace table key_c.hidden (n UInt8, s String) engine Memory",
+    "create or replace view key_a.parametrized as select {n:UInt8} as n",
+)
+
+
+@pytest.fixture(scope="module")
+def server(clickhouse_server: ClickHouseProcess) -> Iterator[Server]:
+    yield Server(clickhouse_server)
+    client = clickhouse_server.client()
+    for database in ("key_a", "key_b", "key_c"):
+        client.command(f"drop database {database}")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("select n from `key_a`.`t`", "select n from `key_b`.`t`"),
+        (
+            "select l.n, r.n from `key_a`.`t` as l, `key_b`.`t` as r",
+            "select l.n, r.n from `key_b`.`t` as l, `key_a`.`t` as r",
+        ),
+        ("select * from `key_c`.`hidden`", "select * from `key_b`.`hidden`"),
+        ("select 4000000000", "select 5000000000"),
+        ("select -2000000000", "select -3000000000"),
+        ("select 1000000000", "select 100"),
+        (
+            "select cast('2026-01-02' as Enum8('2026-01-02' = 1))",
+            "select cast('2026-01-03' as Enum8('2026-01-03' = 1))",
+        ),
+    ],
+)
+def test_queries_with_other_columns_have_other_keys(server: Server, one: str, other: str) -> None:
+    assert server.key(one) is not None
+    assert server.key(one) != server.key(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("select n from `key_a`.`t`", "select n from `key_c`.`t`"),
+        ("select 3000000000, -1000000000", "select 4000000000, -1200000000"),
+        ("select toDateTime('2026-01-02 03:04:05')", "select toDateTime('2027-12-31 23:59:59')"),
+        ("select 1 -- read from key_a.t", "select 1 /* from\nkey_b.t */"),
+    ],
+)
+def test_queries_that_differ_in_nothing_of_their_columns_have_one_key(
+    server: Server, one: str, other: str
+) -> None:
+    assert server.key(one) is not None
+    assert server.key(one) == server.key(other)
+
+
+def test_settings_are_in_the_key(server: Server) -> None:
+    assert server.key("select 1", join_use_nulls=0) != server.key("select 1", join_use_nulls=1)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "select n from key_a.t",
+        'select n from "key_a"."t"',
+        "select n from `key_a`.t",
+        "select n from `key_a`.`t` join key_b.t using (s)",
+        "select n from `key_a`.`parametrized`(n=1)",
+        "select n from `key_a`.`missing`",
+    ],
+)
+def test_query_of_a_relation_that_is_not_known_has_no_key(server: Server, sql: str) -> None:
+    assert server.key(sql) is None
+
+
+def test_server_that_does_not_say_its_state_has_no_key(server: Server) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise DbtDatabaseError("no grant on system.columns")
+
+    with mock.patch.object(server, "query", refused):
+        assert server.key("select 1") is None
 
 
 def test_only_newest_queries_are_kept(tmp_path: Path) -> None:

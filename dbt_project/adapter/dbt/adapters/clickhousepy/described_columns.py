@@ -9,22 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dbt.adapters.clickhouse.httpclient import ChHttpClient
-from dbt_common.exceptions import DbtRuntimeError
+from dbt.adapters.events.logging import AdapterLogger
+from dbt_common.exceptions import DbtDatabaseError
 
 Columns = Sequence[tuple[str, str]]
 
+_log = AdapterLogger("ClickHouse")
+
 # Of queries that changed since there is nothing to know any more: the newest are kept.
 _MOST_QUERIES = 2_000
+# Relations as dbt writes them, and others.
 _RELATION = re.compile(r"`([^`]+)`\.`([^`]+)`")
-# What differs from run to run: large integers, and texts that are times. Only its type counts.
-_VARYING = re.compile(r"\b(\d{10,18})\b|'\d{4}-\d\d-\d\d[^']*'")
+_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_OTHER_RELATION = re.compile(r"\b(?:from|join)\s+(?!`[^`]+`\.`)[^\s(),]+\.", re.IGNORECASE)
+# What differs from run to run: large integers, and texts that are times. Only its type counts. (A
+# text before `=` may be a name in a type.)
+_VARYING = re.compile(
+    r"\b(\d{10,18})\b|'\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?)?'(?!\s*=)", re.ASCII
+)
 _STATE = """
 select
     version(),
@@ -34,7 +44,7 @@ select
     ),
     (
         select groupArray((database, table, columns)) from (
-            select database, table, groupArray((name, type)) as columns
+            select database, table, groupArray((name, type, default_kind)) as columns
             from (select * from system.columns order by position)
             where (database, table) in {relations:Array(Tuple(String, String))}
             group by database, table
@@ -50,8 +60,9 @@ class DescribedColumns:
     """
 
     def __init__(self, file: Path) -> None:
-        self._file = file
+        self._file = file.resolve()
         self._lock = threading.Lock()
+        self._is_writable = True
         self._columns = self._read()
 
     def get(self, key: str) -> Columns | None:
@@ -59,62 +70,76 @@ class DescribedColumns:
         return self._columns.get(key)
 
     def put(self, key: str, columns: Columns) -> None:
-        """Add the columns of a query. Raises DbtRuntimeError where the file can't be written."""
+        """Add the columns of a query; warn, once, where the file can't be written."""
         with self._lock:
-            found = {**self._read(), key: columns}
-            newest = list(found.items())[-_MOST_QUERIES:]
-            self._columns = dict(newest)
-            self._write(json.dumps(self._columns))
+            found = {**self._read(), **self._columns, key: columns}
+            self._columns = dict(list(found.items())[-_MOST_QUERIES:])
+            if self._is_writable:
+                self._write(json.dumps(self._columns))
 
     def _read(self) -> dict[str, Columns]:
         try:
             found = json.loads(self._file.read_bytes())
-            return {
-                key: [(name, column_type) for name, column_type in columns]
-                for key, columns in found.items()
-            }
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError):
-            # Whatever stands there, a query described anew takes its place.
+            return {key: _checked(columns) for key, columns in found.items()}
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            # Whatever stands there: a query described anew takes its place.
             return {}
 
     def _write(self, text: str) -> None:
+        name = f"{self._file.name}.{os.getpid()}-{threading.get_ident()}"
+        unfinished = self._file.with_name(name)
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(
-                "w", dir=self._file.parent, prefix=self._file.name, delete=False
-            ) as unfinished:
-                unfinished.write(text)
-            Path(unfinished.name).replace(self._file)
+            try:
+                unfinished.write_text(text)
+                unfinished.replace(self._file)
+            finally:
+                unfinished.unlink(missing_ok=True)
         except OSError as error:
-            raise DbtRuntimeError(
+            self._is_writable = False
+            _log.warning(
                 f"described_columns of the profile: {self._file} cannot be written "
-                f"({error.strerror}): name a file in a folder that can be written, or leave it out"
-            ) from error
+                f"({error.strerror}), so each run describes the queries of its contracts: name a "
+                "file in a folder that can be written, or leave it out"
+            )
 
 
-def key_of(handle: ChHttpClient, sql: str, settings: Mapping[str, object]) -> str:
-    """Give the key of a query: equal where its columns are.
+def _checked(columns: Any) -> Columns:
+    found = [(name, column_type) for name, column_type in map(list.copy, columns)]
+    if not all(isinstance(part, str) for column in found for part in column):
+        raise TypeError
+    return found
 
-    A relation counts by its columns, under whatever database it stands. What functions defined by
-    users, dictionaries and table functions give is not looked at.
+
+def key_of(handle: ChHttpClient, sql: str, settings: Mapping[str, object]) -> str | None:
+    """Give the key of a query: equal only where its columns are; None where that can't be said.
+
+    A relation counts by its name and columns, under whatever database it stands. What functions
+    defined by users, dictionaries and table functions give is not looked at.
     """
+    sql = _COMMENT.sub("", sql)
     relations = sorted(set(_RELATION.findall(sql)))
-    version, changed_settings, found = handle.query(  # type: ignore[no-untyped-call]
-        _STATE, parameters={"relations": relations}, settings=dict(settings)
-    ).first_row
+    if _OTHER_RELATION.search(sql):
+        return None
+    try:
+        state: Any = handle.query(_STATE, parameters={"relations": relations})  # type: ignore[no-untyped-call]
+    except DbtDatabaseError:
+        return None
+    version, changed_settings, found = state.first_row
     columns = {(database, table): columns for database, table, columns in found}
-    text = _RELATION.sub(
-        lambda match: f"`{match[2]}`" if match.groups() in columns else match[0],
-        _VARYING.sub(_type_of_literal, sql),
-    )
-    known = sorted((table, columns[database, table]) for database, table in columns)
-    question = json.dumps([text, version, changed_settings, known], default=str)
+    if len(columns) < len(relations):
+        return None
+
+    def name_and_columns(relation: re.Match[str]) -> str:
+        return f"`{relation[2]}`{columns[relation[1], relation[2]]}"
+
+    text = _RELATION.sub(name_and_columns, _VARYING.sub(_type_of_literal, sql))
+    question = json.dumps([text, version, changed_settings, sorted(settings.items())], default=str)
     return hashlib.sha256(question.encode()).hexdigest()
 
 
-def _type_of_literal(match: re.Match[str]) -> str:
-    if match[1] is None:
-        return "<String>"
-    return "<UInt32>" if int(match[1]) < 2**32 else "<UInt64>"
+def _type_of_literal(literal: re.Match[str]) -> str:
+    if literal[1] is None:
+        return "<text>"
+    # With and without a sign the type changes at these.
+    return f"<{sum(int(literal[1]) >= 2**bits for bits in (31, 32))}>"

@@ -65,10 +65,12 @@ class ClickHousePyAdapter(ClickHouseAdapter):
         if self._of_earlier_runs is None:
             return _describe(handle, sql, settings)
         key = key_of(handle, sql, settings)
-        columns = self._of_earlier_runs.get(key)
+        columns = None if key is None else self._of_earlier_runs.get(key)
         if columns is None:
             columns = _describe(handle, sql, settings)
-            self._of_earlier_runs.put(key, columns)
+            # Not where a relation changed meanwhile.
+            if key is not None and key == key_of(handle, sql, settings):
+                self._of_earlier_runs.put(key, columns)
         return columns
 
     @property
