@@ -73,7 +73,7 @@ def wide(rows: int, baseline_rows: int) -> Study:
     ):
         measured.register_baseline(baseline_rows, shape)
         first = measured.build("+fct_feature_drift_daily")
-        measured.build(*_MODELS)  # Warm: a later run's queries have been described.
+        measured.build(*_MODELS)
         measured.put_rows(shape)
         window = measured.export(shape, Path(folder))
         baseline = measured.export_baseline(baseline_rows, shape, Path(folder))
@@ -126,7 +126,8 @@ def wide(rows: int, baseline_rows: int) -> Study:
         title=f"{rows:,} rows, {shape.features} features, {shape.segments} segments, {_DAYS} days",
         method=(
             f"Rows are put typed into `int_predictions`, one model version, {24 * _DAYS} hours, a "
-            f"baseline of {baseline_rows:,} rows. Seconds of driftline are those of its models."
+            f"baseline of {baseline_rows:,} rows. Warm: the models have run before. Seconds of "
+            "driftline are those of its models."
         ),
         tables=[table],
         bars=[
@@ -174,7 +175,8 @@ def tall(rows: int, baseline_rows: int) -> Study:
         run = measured.build(*_MODELS)
     return Study(
         title=f"{rows:,} rows beside a baseline of {baseline_rows:,}, {shape.features} features",
-        method="One day, one segment; the baseline was counted before, as it is but once.",
+        method="One day, one segment; the baseline was counted before, as it is but once, and the "
+        "models have run before.",
         tables=[
             Table(
                 ("", "seconds"),

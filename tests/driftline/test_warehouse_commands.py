@@ -166,3 +166,14 @@ def test_dbt_refuses_a_configuration_that_it_would_write_over(tmp_path: Path) ->
     seeds.mkdir()
     with pytest.raises(SettingsError, match="DRIFTLINE_CONFIGURATION"):
         dbt_environment({"DRIFTLINE_CONFIGURATION": str(seeds)})
+
+
+def test_dbt_remembers_columns_beside_its_target_unless_told_where(tmp_path: Path) -> None:
+    def file(**variables: str) -> Path:
+        environment = {"DRIFTLINE_HOME": str(tmp_path), **variables}
+        return Path(dbt_environment(environment)["DRIFTLINE_DESCRIBED_COLUMNS"])
+
+    assert file().is_relative_to(tmp_path)
+    assert file(DRIFTLINE_DESCRIBED_COLUMNS="") == file()
+    assert file(DBT_TARGET_PATH="/elsewhere") == file()
+    assert file(DRIFTLINE_DESCRIBED_COLUMNS="/shared.json") == Path("/shared.json")
