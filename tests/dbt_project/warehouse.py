@@ -111,9 +111,6 @@ def baseline_value(row: Row) -> dict[str, Any]:
     return found if row.at is None else {**found, "predicted_at": row.at}
 
 
-_SHARED_BY_TESTS = "DRIFTLINE_DESCRIBED_COLUMNS"
-
-
 @dataclass
 class Warehouse:
     """The dbt project over databases that only one test module uses.
@@ -323,7 +320,7 @@ class Warehouse:
             **self.server.environment(self.database, self.raw_database),
             "DRIFTLINE_HOME": str(self.folder),
             # The models are the same in all warehouses of a test session.
-            **{name: os.environ[name] for name in [_SHARED_BY_TESTS] if name in os.environ},
+            "DRIFTLINE_DESCRIBED_COLUMNS": os.environ.get("DRIFTLINE_DESCRIBED_COLUMNS", ""),
             "DRIFTLINE_TARGET": "sandbox",
             "DRIFTLINE_CONFIGURATION": os.path.relpath(self._seeds_folder, DBT_PROJECT),
         }

@@ -27,13 +27,16 @@ _log = AdapterLogger("ClickHouse")
 # Of queries that changed since there is nothing to know any more: the newest are kept.
 _MOST_QUERIES = 2_000
 # Relations as dbt writes them, and others.
-_RELATION = re.compile(r"`([^`]+)`\.`([^`]+)`")
-_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_RELATION = r"`(?P<database>[^`]+)`\.`(?P<table>[^`]+)`"
 _OTHER_RELATION = re.compile(r"\b(?:from|join)\s+(?!`[^`]+`\.`)[^\s(),]+\.", re.IGNORECASE)
+# A text is matched to be kept: what looks like a comment in it is none.
+_COMMENT = re.compile(r"('(?:[^'\\]|\\.)*')|--[^\n]*|/\*.*?\*/", re.DOTALL)
 # What differs from run to run: large integers, and texts that are times. Only its type counts. (A
 # text before `=` may be a name in a type.)
 _VARYING = re.compile(
-    r"\b(\d{10,18})\b|'\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?)?'(?!\s*=)", re.ASCII
+    rf"{_RELATION}|\b(?P<integer>\d{{10,18}})\b"
+    r"|'\d{4}-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?)?'(?!\s*=)",
+    re.ASCII,
 )
 _STATE = """
 select
@@ -117,10 +120,9 @@ def key_of(handle: ChHttpClient, sql: str, settings: Mapping[str, object]) -> st
     A relation counts by its name and columns, under whatever database it stands. What functions
     defined by users, dictionaries and table functions give is not looked at.
     """
-    sql = _COMMENT.sub("", sql)
-    relations = sorted(set(_RELATION.findall(sql)))
-    if _OTHER_RELATION.search(sql):
+    if _OTHER_RELATION.search(_COMMENT.sub(r"\1", sql)):
         return None
+    relations = sorted(set(re.findall(_RELATION, sql)))
     try:
         state: Any = handle.query(_STATE, parameters={"relations": relations})  # type: ignore[no-untyped-call]
     except DbtDatabaseError:
@@ -130,16 +132,14 @@ def key_of(handle: ChHttpClient, sql: str, settings: Mapping[str, object]) -> st
     if len(columns) < len(relations):
         return None
 
-    def name_and_columns(relation: re.Match[str]) -> str:
-        return f"`{relation[2]}`{columns[relation[1], relation[2]]}"
+    def type_of(varying: re.Match[str]) -> str:
+        if table := varying["table"]:
+            return f"`{table}`{columns[varying['database'], table]}"
+        if integer := varying["integer"]:
+            # With and without a sign the type changes at these.
+            return f"<{sum(int(integer) >= 2**bits for bits in (31, 32))}>"
+        return "<text>"
 
-    text = _RELATION.sub(name_and_columns, _VARYING.sub(_type_of_literal, sql))
+    text = _VARYING.sub(type_of, sql)
     question = json.dumps([text, version, changed_settings, sorted(settings.items())], default=str)
     return hashlib.sha256(question.encode()).hexdigest()
-
-
-def _type_of_literal(literal: re.Match[str]) -> str:
-    if literal[1] is None:
-        return "<text>"
-    # With and without a sign the type changes at these.
-    return f"<{sum(int(literal[1]) >= 2**bits for bits in (31, 32))}>"
